@@ -1,0 +1,52 @@
+"""Every error a user can meet. Each message says what was wanted, what came, where, and what to do.
+
+ConnectomeError
+├── ConfigError        params.yaml, launch.yaml, a misspelt name
+├── SourceError        raw tiles and their manifest
+├── StageError         a stage's declaration, code or result is not what was declared
+├── StoreError         a stored unit is missing, truncated or altered; the disk is full
+├── RunError           a run cannot start, or some of its units failed
+└── QueryError         an unknown table, column, query, id; refused SQL
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ConnectomeError(Exception):
+    """Base of all errors that a user can meet; the CLI prints its text without a traceback."""
+
+
+class ConfigError(ConnectomeError):
+    """A configuration file or a name in it is wrong."""
+
+
+class SourceError(ConnectomeError):
+    """Raw tiles, or the manifest that lists them, are not as declared."""
+
+
+class StageError(ConnectomeError):
+    """A stage's declaration, code or result breaks the contract of `spec.Stage`."""
+
+
+class StoreError(ConnectomeError):
+    """A stored unit is missing or damaged, or the store cannot be written."""
+
+
+class RunError(ConnectomeError):
+    """A run cannot start, or some of its units failed."""
+
+
+class QueryError(ConnectomeError):
+    """A query names something that does not exist, or asks for what is not allowed."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x'? Known: ..." for an unknown `name`, for use at the end of an error message."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    shown = ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
+    return f"{hint} Known: {shown or '(none)'}."
