@@ -31,7 +31,7 @@ SUPERVOXEL = Table(
 
 APRON = Table(
     name="apron",
-    doc="What a block's segmentation says about voxels of its upper neighbours, run-length coded: evidence for overlap.",
+    doc="What a block's segmentation says about voxels of its upper neighbours, run-length coded.",
     key=("axis", "start"),
     foreign={"supervoxel": "supervoxel.supervoxel"},
     columns=(
