@@ -34,6 +34,8 @@ class TrainingVolume:
     digest: str
     """sha256 of the data as read, before normalisation."""
     synapses: SynapsePoints | None = None
+    clefts: NDArray[np.unsignedinteger] | None = None
+    """Value i + 1 on the cleft of synapse i, where the truth has clefts as voxels and not only points."""
     synapses_exhaustive: bool = True
     """False where only some synapses are listed: the loss is then masked away from the listed ones."""
     valid: NDArray[np.bool_] | None = None

@@ -64,7 +64,7 @@ def prepare(volume: TrainingVolume, config: SamplingConfig) -> Source:
         return Source(volume, None, weight, none)
     if volume.synapses is None:
         raise SourceError(f"{volume.name}: the cleft task needs synapses, this volume lists none")
-    masks, _ = cleft_targets(volume.labels, volume.synapses, volume.voxel_nm)
+    masks = cleft_targets(volume.labels, volume.synapses, volume.voxel_nm, volume.clefts)
     if not volume.synapses_exhaustive:
         known = known_negatives(volume.labels, volume.synapses, volume.voxel_nm)
         weight = known if weight is None else known * weight
