@@ -80,7 +80,7 @@ def read_weights(folder: Path) -> list[tuple[str, NDArray[np.floating[Any]]]]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = [(name, np.ascontiguousarray(stored[name])) for name in sorted(stored.files)]
-    except (OSError, ValueError, zipfile.BadZipFile) as problem:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as problem:
         raise ConfigError(
             f"{path}: wanted an .npz file of weights, got {problem}; restore or train it again"
         ) from problem
@@ -100,10 +100,11 @@ def write_model(
 ) -> None:
     """Write a model folder. Weights are stored as float16, half the size; score the model after this rounding."""
     folder.mkdir(parents=True, exist_ok=True)
+    largest = float(np.finfo(np.float16).max)
+    for name, value in weights:
+        if not (np.abs(value) <= largest).all():
+            raise ConfigError(f"{folder}: weight {name}: wanted finite values up to {largest}; training diverged")
     numbered = {f"{i:03d}:{name}": value.astype("<f2") for i, (name, value) in enumerate(weights)}
-    for name, value in numbered.items():
-        if not np.isfinite(value).all():
-            raise ConfigError(f"{folder}: weight {name}: wanted finite float16 values; training diverged")
     write_json(folder / ARCHITECTURE, {"format": FORMAT, "config": config})
     np.savez(folder / WEIGHTS, allow_pickle=False, **numbered)
     write_json(folder / CARD, card)
