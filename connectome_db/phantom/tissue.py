@@ -30,19 +30,19 @@ class TissueConfig(BaseModel):
     """Mean radius of a dendrite is drawn from this range."""
     axon_radius_nm: tuple[float, float] = (95.0, 160.0)
     """Mean radius of an axon between its boutons is drawn from this range."""
-    dendrite_fraction: float = Field(0.36, ge=0, le=1)
+    dendrite_fraction: float = Field(default=0.36, ge=0, le=1)
     """Share of the volume given to dendrites, before packing."""
-    spines_per_um: float = Field(0.7, ge=0)
+    spines_per_um: float = Field(default=0.7, ge=0)
     """Spines per micrometre of dendrite."""
-    wall_warp_nm: float = Field(14.0, ge=0, le=30)
+    wall_warp_nm: float = Field(default=14.0, ge=0, le=30)
     """Standard deviation of the irregularity of cell borders."""
-    gap_nm: float = Field(8.0, ge=0)
+    gap_nm: float = Field(default=8.0, ge=0)
     """Voxels nearer than this to a border are membrane or extracellular: label 0."""
-    dust_vx: int = Field(2500, ge=1)
+    dust_vx: int = Field(default=2500, ge=1)
     """Pieces of a neurite smaller than this get label 0: nobody could be asked to find them."""
-    synapses_per_um3: float = Field(6.0, ge=0)
+    synapses_per_um3: float = Field(default=6.0, ge=0)
     """Wanted density. Several times cortex's, so that a small volume has edges with more than one synapse."""
-    noise_grey: float = Field(11.0, ge=0)
+    noise_grey: float = Field(default=11.0, ge=0)
     """Standard deviation of detector noise at mid grey, in grey levels."""
 
 
