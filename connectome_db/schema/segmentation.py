@@ -36,9 +36,19 @@ APRON = Table(
     foreign={"supervoxel": "supervoxel.supervoxel"},
     columns=(
         Column(name="axis", dtype="int32", doc="Side: 0 upper z, 1 upper y, 2 upper x."),
-        Column(name="start", dtype="int64", unit="vx", doc="First voxel of the run, C order within the slab."),
+        Column(
+            name="start",
+            dtype="int64",
+            unit="vx",
+            doc="First voxel of the run; voxels are counted with `axis` slowest, then the other two in (z, y, x) order.",
+        ),
         Column(name="length", dtype="int64", unit="vx", doc="Voxels of the run."),
-        Column(name="supervoxel", dtype="uint64", doc="This block's supervoxel there."),
+        Column(
+            name="supervoxel",
+            dtype="uint64",
+            nullable=True,
+            doc="This block's supervoxel there; null where it has none that reaches into the block.",
+        ),
     ),
 )
 
@@ -53,7 +63,7 @@ OVERLAP = Table(
         Column(name="overlap_vx", dtype="int64", unit="vx", doc="Voxels that both claim."),
         Column(name="a_vx", dtype="int64", unit="vx", doc="Voxels of a in the slab."),
         Column(name="b_vx", dtype="int64", unit="vx", doc="Voxels of b in the slab."),
-        Column(name="score", dtype="float64", doc="Overlap over the smaller of the two, 0-1."),
+        Column(name="score", dtype="float64", doc="Overlap over the smaller of a_vx and b_vx, 0-1."),
         Column(name="iou", dtype="float64", doc="Overlap over union, 0-1."),
         Column(name="accepted", dtype="bool", doc="True: the two are joined by reconcile."),
         Column(name="reason", dtype="string", doc="Why it was accepted or refused."),
@@ -81,9 +91,9 @@ CONTACT = Table(
         Column(name="b", dtype="uint64", doc="Higher supervoxel id."),
         Column(name="faces", dtype="int64", doc="Voxel faces shared."),
         Column(name="area_nm2", dtype="float64", unit="nm2", doc="Area of those faces."),
-        Column(name="affinity", dtype="float64", doc="Mean affinity over those faces, 0-1: the merge score."),
-        Column(name="affinity_low", dtype="float64", doc="Lower quartile of the affinity."),
-        Column(name="affinity_high", dtype="float64", doc="Upper quartile of the affinity."),
+        Column(name="affinity", dtype="float64", doc="Mean affinity over that area, 0-1: the merge score."),
+        Column(name="affinity_low", dtype="float64", doc="Lower quartile of the affinity over the faces."),
+        Column(name="affinity_high", dtype="float64", doc="Upper quartile of the affinity over the faces."),
         Column(name="z_vx", dtype="float64", unit="vx", doc="Centre of the contact, z."),
         Column(name="y_vx", dtype="float64", unit="vx", doc="Centre of the contact, y."),
         Column(name="x_vx", dtype="float64", unit="vx", doc="Centre of the contact, x."),
