@@ -1,0 +1,217 @@
+"""The project as a database: one DuckDB view per table, opened read-only.
+
+Science tables are the Parquet files of `data/<stage>/`; provenance views gather `data/*/{units,reads,parts}.parquet`,
+`data/*/record.json` and `provenance/*/` over all stages. Nothing is copied and nothing can be written. Identifiers stay
+uint64 from file to answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from connectome_db.errors import QueryError, nearest
+from connectome_db.query import guard, views
+from connectome_db.schema.all import OUTPUTS, STAGE_OF, TABLES
+from connectome_db.schema.provenance import EXECUTION, PART, PROVENANCE, UNIT, UNIT_EDGE, UNIT_READ
+from connectome_db.spec import NM3, Column, Table
+
+_UNIT_COLUMN = Column(name="unit", dtype="uint64", doc="Unit (or section) that made the row.")
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open project. Use as a context manager, or call `close`."""
+
+    project: Path
+    timeout_s: float
+    tables: Mapping[str, Table]
+    """Every view that can be queried, by name."""
+    missing: Mapping[str, str]
+    """Tables that are not there yet -> the stage that makes them."""
+    _con: duckdb.DuckDBPyConnection = field(repr=False)
+
+    def sql(self, text: str, params: Mapping[str, Any] | None = None, *, timeout_s: float | None = None) -> pa.Table:
+        """Rows of one SELECT (or DESCRIBE, SHOW, SUMMARIZE, EXPLAIN) with values bound to its `$name` parameters.
+
+        Raises QueryError for anything that is not a read of the views, for unknown names (with the nearest valid one),
+        and when the query takes longer than `timeout_s`.
+        """
+        return self._fetch(text, params, timeout_s or self.timeout_s, check=True)
+
+    def fetch(self, text: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Rows as dicts, for SQL written in this package (the syntax tree is not checked again)."""
+        rows: list[dict[str, Any]] = self._fetch(text, params, self.timeout_s, check=False).to_pylist()
+        return rows
+
+    def has(self, *names: str) -> bool:
+        """True when all these views are there."""
+        return all(n in self.tables for n in names)
+
+    def describe(self, table: str) -> pa.Table:
+        """Columns of a view: column, type, unit (of measure) and meaning, in the view's order.
+
+        Tables of stages that have not been run are described too.
+        """
+        declared = self.tables.get(table) or TABLES.get(table)
+        if declared is None:
+            raise QueryError(f"unknown table {table!r}{nearest(table, [*self.tables, *self.missing])}")
+        columns = columns_of(declared)
+        return pa.table(
+            {
+                "column": [c.name for c in columns],
+                "type": [c.dtype for c in columns],
+                "unit": [c.unit for c in columns],
+                "meaning": [c.doc for c in columns],
+            }
+        )
+
+    @property
+    def voxel_nm(self) -> NM3:
+        """Voxel size (z, y, x) in nm, as recorded by the last stage that was run."""
+        rows = self.fetch("SELECT DISTINCT voxel_z_nm z, voxel_y_nm y, voxel_x_nm x FROM stage_record")
+        if len(rows) != 1:
+            what = "no stage has been run" if not rows else "stages were run with different voxel sizes"
+            raise QueryError(f"the voxel size is not known: {what}; run `dvc repro`")
+        return float(rows[0]["z"]), float(rows[0]["y"]), float(rows[0]["x"])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._con.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _fetch(self, text: str, params: Mapping[str, Any] | None, timeout_s: float, *, check: bool) -> pa.Table:
+        with self._con.cursor() as con:
+            if check:
+                guard.check(con, text)
+            try:
+                with _limit(con, timeout_s):
+                    con.execute("BEGIN TRANSACTION READ ONLY")
+                    relation = con.sql(text, params=dict(params) if params else None)
+                    return relation.to_arrow_table()
+            except duckdb.Error as e:
+                columns = {n: [c.name for c in columns_of(t)] for n, t in self.tables.items()}
+                raise guard.explain(e, text, columns, self.missing, timeout_s) from None
+
+
+def columns_of(table: Table) -> tuple[Column, ...]:
+    """All columns of a view: those of a stage's table have `unit` in front."""
+    return (_UNIT_COLUMN, *table.columns) if table.name in STAGE_OF else table.columns
+
+
+def open_database(project: Path, *, memory_limit: str = "4GB", threads: int = 2, timeout_s: float = 600.0) -> Database:
+    """Open the project at `project` for queries.
+
+    Only the Parquet files found now are readable; open it again after a stage was run. Raises QueryError when there is
+    no project or a file of it cannot be read.
+    """
+    root = project.resolve()
+    if not root.is_dir():
+        raise QueryError(f"{project}: no such folder; give the folder of a project, as made by `connectome init`")
+    if any(c in str(root) for c in "*?["):
+        raise QueryError(f"{root}: folders with *, ? or [ in their names cannot be queried; rename or move the project")
+    con = duckdb.connect(
+        ":memory:",
+        config={
+            "memory_limit": memory_limit,
+            "threads": threads,
+            "temp_directory": str(root / ".connectome" / "tmp"),
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "allow_community_extensions": False,
+            "python_enable_replacements": False,
+        },
+    )
+    try:
+        tables, files = _create_views(con, root)
+        con.execute(f"SET allowed_paths = [{', '.join(views.quoted(str(f)) for f in files)}]")
+        con.execute("SET enable_external_access = false")
+        con.execute("SET lock_configuration = true")
+    except duckdb.Error as e:
+        con.close()
+        raise QueryError(f"{root}: a table of the project cannot be read: {e}") from None
+    missing = {name: stage for name, stage in STAGE_OF.items() if name not in tables}
+    return Database(project=root, timeout_s=timeout_s, tables=tables, missing=missing, _con=con)
+
+
+def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> tuple[dict[str, Table], list[Path]]:
+    """Create all views; returns them by name, and the files they read."""
+    data, provenance = root / "data", root / "provenance"
+    files: list[Path] = []
+    tables: dict[str, Table] = {}
+    for stage, declared in OUTPUTS.items():
+        for table in declared:
+            path = data / stage / f"{table.name}.parquet"
+            if path.is_file():
+                files.append(path)
+                names = ", ".join(views.quote(c.name) for c in columns_of(table))
+                _view(con, table, f"SELECT {names} FROM read_parquet({views.quoted(str(path))})")
+                tables[table.name] = table
+
+    def gathered(table: Table, folder: Path, file: str, name: str, special: Mapping[str, str] | None = None) -> None:
+        found = {stage: path for stage in OUTPUTS if (path := folder / stage / file).is_file()}
+        files.extend(found.values())
+        shown = Table(name=name, doc=table.doc, key=table.key, columns=table.columns)
+        if select := views.union(shown, found, special):
+            _view(con, shown, select)
+        else:
+            _table(con, shown, shown.arrow().empty_table())
+
+    gathered(UNIT, data, "units.parquet", "unit")
+    gathered(UNIT_READ, data, "reads.parquet", "unit_read")
+    gathered(PART, data, "parts.parquet", "part", {"output": views.OUTPUT_NAME})
+    _view(con, UNIT_EDGE, views.UNIT_EDGE)
+    kinds = dict(con.sql("SELECT stage, any_value(kind) FROM unit GROUP BY stage").fetchall())
+    json_views = views.facts(root, kinds.get)
+    for table in PROVENANCE:
+        if table.name in json_views:
+            _table(con, table, json_views[table.name])
+    original = tuple(c for c in EXECUTION.columns if c.name not in {"git_dirty", "user"})
+    executed = Table(name="executed", doc=EXECUTION.doc, key=EXECUTION.key, columns=original)
+    gathered(executed, provenance, "executions.parquet", "executed")
+    _view(con, EXECUTION, views.EXECUTION)
+    tables.update({t.name: t for t in PROVENANCE})
+    return tables, files
+
+
+def _view(con: duckdb.DuckDBPyConnection, table: Table, select: str) -> None:
+    con.execute(f"CREATE VIEW {views.quote(table.name)} AS {select}")
+    _comment(con, table, "VIEW")
+
+
+def _table(con: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> None:
+    con.from_arrow(rows).create(table.name)
+    _comment(con, table, "TABLE")
+
+
+def _comment(con: duckdb.DuckDBPyConnection, table: Table, what: str) -> None:
+    name = views.quote(table.name)
+    con.execute(f"COMMENT ON {what} {name} IS {views.quoted(table.doc)}")
+    for c in columns_of(table):
+        meaning = f"{c.doc} [{c.unit}]" if c.unit else c.doc
+        con.execute(f"COMMENT ON COLUMN {name}.{views.quote(c.name)} IS {views.quoted(meaning)}")
+
+
+@contextmanager
+def _limit(con: duckdb.DuckDBPyConnection, timeout_s: float) -> Iterator[None]:
+    """Interrupt what runs on `con` after `timeout_s`."""
+    timer = threading.Timer(timeout_s, con.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

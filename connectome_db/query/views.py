@@ -1,0 +1,150 @@
+"""The SQL behind the views: science tables as they lie in `data/`, and provenance gathered over all stages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from connectome_db.errors import QueryError
+from connectome_db.schema import provenance as schema
+from connectome_db.schema.all import OUTPUTS
+from connectome_db.spec import Table
+
+Json = Mapping[str, Any]
+
+
+def quoted(text: str) -> str:
+    """A string as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def union(table: Table, files: Mapping[str, Path], columns: Mapping[str, str] | None = None) -> str | None:
+    """SELECT of `table`'s columns over one Parquet file per stage, with the stage in front; None without files."""
+    special = columns or {}
+    names = [c.name for c in table.columns if c.name != "stage"]
+    selects = []
+    for stage, path in files.items():
+        fields = ", ".join(
+            f"{special[n].format(stage=quoted(stage))} AS {quote(n)}" if n in special else quote(n) for n in names
+        )
+        selects.append(f"SELECT {quoted(stage)} AS stage, {fields} FROM read_parquet({quoted(str(path))})")
+    return " UNION ALL ".join(selects) if selects else None
+
+
+def quote(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+OUTPUT_NAME = "CASE WHEN contains(output, '.') THEN output ELSE {stage} || '.' || output END"
+"""Parts name their output within the stage; the view gives it the name by which readers ask for it."""
+
+UNIT_EDGE = """
+SELECT r.stage, r.unit, r.input, p.stage AS upstream_stage,
+       CASE WHEN s.kind = 'once' THEN s.only_unit ELSE p.unit END AS upstream_unit, p.unit AS part, p.digest
+FROM unit_read r
+JOIN part p ON p.output = r.input
+  AND p.z0 < r.z1 AND r.z0 < p.z1 AND p.y0 < r.y1 AND r.y0 < p.y1 AND p.x0 < r.x1 AND r.x0 < p.x1
+  AND r.z0 < r.z1 AND r.y0 < r.y1 AND r.x0 < r.x1
+JOIN (SELECT stage, any_value(kind) AS kind, min(unit) AS only_unit FROM unit GROUP BY stage) s ON s.stage = p.stage
+"""
+"""An empty read box touches nothing; the sections of a `once` stage's output were all made by its one unit."""
+
+EXECUTION = """
+SELECT e.*, r.git_dirty, r."user" FROM executed e LEFT JOIN run r ON r.stage = e.stage AND r.run_id = e.run_id
+"""
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file; QueryError when it is not one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as e:
+        raise QueryError(f"{path}: not readable as JSON ({e}); run `connectome finish {path.parent.name}` again") from e
+
+
+def _rows(table: Table, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=table.arrow())
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+_AXES = ("z0", "y0", "x0", "z1", "y1", "x1")
+
+
+def flat_box(value: Any, where: str) -> tuple[int, ...]:
+    """Six integers (z0, y0, x0, z1, y1, x1) from a record: flat, or as [[lo], [hi]]."""
+    six = [v for part in value for v in part] if value and isinstance(value[0], list) else list(value)
+    if len(six) != len(_AXES):
+        raise QueryError(f"{where}: wanted a box of six integers, got {value!r}")
+    return tuple(int(v) for v in six)
+
+
+def _record(stage: str, r: Json, kind: str | None) -> dict[str, Any]:
+    z, y, x = r["voxel_nm"]
+    named = {n: r.get(n) for n in ("format", "units", "code_digest", "model_id", "model_digest")}
+    size = {"voxel_z_nm": float(z), "voxel_y_nm": float(y), "voxel_x_nm": float(x)}
+    return {"stage": stage, "kind": kind, **named, **size, "params": _dump(r["params"])}
+
+
+def _override(stage: str, i: int, o: Json) -> dict[str, Any]:
+    box = flat_box(o["box_vx"], f"data/{stage}/record.json, override of {o['region']!r}")
+    return {"stage": stage, "place": i, "region": o["region"], **dict(zip(_AXES, box, strict=True)),
+            "params": _dump(o["params"])}  # fmt: skip
+
+
+def _run(stage: str, r: Json) -> dict[str, Any]:
+    git: Json = r.get("git") or {}
+    plain = ("run_id", "started", "ended", "user", "host", "python", "executor", "workers", "units_total")
+    return {
+        "stage": stage,
+        **{n: r.get(n) for n in plain},
+        "units_computed": r.get("units_computed", r.get("computed")),
+        "units_reused": r.get("units_reused", r.get("reused")),
+        "git_commit": git.get("commit"),
+        "git_dirty": git.get("dirty"),
+        "git_diff_sha256": git.get("diff_sha256"),
+        "git_branch": git.get("branch"),
+        "facts": _dump(r),
+    }
+
+
+def _full(stage: str, output: str) -> str:
+    return output if "." in output else f"{stage}.{output}"
+
+
+def facts(project: Path, kinds: Callable[[str], str | None]) -> dict[str, pa.Table]:
+    """The views that come from JSON records, as small Arrow tables. `kinds` gives the kind of a stage's units."""
+    records = {s: read_json(p) for s in OUTPUTS if (p := project / "data" / s / "record.json").is_file()}
+    runs = {s: read_json(p) for s in OUTPUTS if (p := project / "provenance" / s / "run.json").is_file()}
+    places = {s: read_json(p) for s in OUTPUTS if (p := project / "provenance" / s / "environments.json").is_file()}
+    return {
+        "stage_record": _rows(schema.STAGE_RECORD, (_record(s, r, kinds(s)) for s, r in records.items())),
+        "stage_override": _rows(
+            schema.STAGE_OVERRIDE,
+            (_override(s, i, o) for s, r in records.items() for i, o in enumerate(r.get("overrides") or [])),
+        ),
+        "stage_input": _rows(
+            schema.STAGE_INPUT,
+            ({"stage": s, "input": n, "digest": d} for s, r in records.items() for n, d in r["inputs"].items()),
+        ),
+        "stage_output": _rows(
+            schema.STAGE_OUTPUT,
+            (
+                {"stage": s, "output": _full(s, n), "digest": d}
+                for s, r in records.items()
+                for n, d in r["outputs"].items()
+            ),
+        ),
+        "run": _rows(schema.RUN, (_run(s, r) for s, r in runs.items())),
+        "environment": _rows(
+            schema.ENVIRONMENT,
+            ({"stage": s, "environment": d, "facts": _dump(f)} for s, e in places.items() for d, f in e.items()),
+        ),
+    }
