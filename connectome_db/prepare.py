@@ -1,0 +1,196 @@
+"""From a project and a stage to units with keys: what every process computes alike before any work is done."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from connectome_db import plans, volumes
+from connectome_db.codedigest import code_digest
+from connectome_db.config import Project
+from connectome_db.errors import ConfigError, RunError, StageError
+from connectome_db.geometry import Box, box_of
+from connectome_db.inputs import Inputs, load_inputs
+from connectome_db.networks import registry
+from connectome_db.provenance import FORMAT, digest, unit_keys
+from connectome_db.spec import AnyStage, Params, Plan, Rows, Volume
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network that a stage's parameters name, or any region's override."""
+
+    folder: Path
+    id: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A stage ready to run: its plan, its units' keys and effective parameters, and what went into them.
+
+    `variants` are the distinct effective parameters; `variant` int64[N] says which one each unit has.
+    """
+
+    project: Project
+    stage: AnyStage
+    plan: Plan
+    keys: list[str]
+    inputs: Inputs
+    variants: tuple[Params, ...]
+    variant: npt.NDArray[np.int64]
+    models: Mapping[str, Model]
+    code_digest: str
+
+    def params(self, i: int) -> Params:
+        """Effective parameters of unit `i`."""
+        return self.variants[int(self.variant[i])]
+
+    def layout(self, volume: Volume) -> volumes.VolumeLayout:
+        """How one of the stage's volumes lies on disk."""
+        if self.plan.block_vx is None:
+            raise StageError(f"stage {self.stage.name}: {volume.name}: a volume needs a plan of blocks")
+        return volumes.layout(volume, self.plan.bounds, self.plan.block_vx, self.project.voxel_nm)
+
+    def params_digest(self, i: int) -> str:
+        """Digest of the effective parameters of unit `i`."""
+        return params_digest(self.params(i))
+
+    def model(self, i: int) -> Model | None:
+        """The model of unit `i`."""
+        return self.model_of(self.params(i))
+
+    def model_of(self, params: Params) -> Model | None:
+        """The model that some effective parameters name."""
+        return self.models.get(str(getattr(params, "model", ""))) if self.stage.network else None
+
+
+def params_digest(params: Params) -> str:
+    """Digest of parameter values."""
+    return digest("params", params.model_dump(mode="json"))
+
+
+def stage_code(stage: AnyStage) -> str:
+    """Code digest of a stage: its module's closure, and inference where it uses a network."""
+    roots = ["networks.inference"] if stage.network is not None else []
+    module = stage.compute.__module__
+    if module.startswith("connectome_db."):
+        return code_digest(module.removeprefix("connectome_db."), *roots)
+    return code_digest(*roots, files=(Path(inspect.getfile(stage.compute)),))  # a user's own stage
+
+
+def find_model(project: Project, stage: AnyStage, params: Params) -> Model:
+    """The model that the parameter `model` names: the project's `models/` first, then those of the package."""
+    name = getattr(params, "model", None)
+    if not name:
+        raise ConfigError(f"{stage.name}: needs a network for {stage.network!r}, and its parameter `model` names none")
+    folder = registry.find_model(str(name), [project.root / "models", registry.BUNDLED])
+    return Model(folder, registry.model_id(folder), registry.model_digest(folder))
+
+
+def _variants(project: Project, stage: AnyStage, plan: Plan) -> tuple[tuple[Params, ...], npt.NDArray[np.int64]]:
+    """Distinct effective parameters, and which each unit has. Later overrides win where regions overlap."""
+    base = project.params[stage.name]
+    overrides = project.overrides.get(stage.name, ())
+    if overrides and plan.kind == "once":
+        raise ConfigError(
+            f"overrides.{stage.name}.{overrides[0].region}: stage {stage.name} runs once for the whole dataset, so a "
+            "region cannot change its parameters. Override an earlier stage, or set it for the whole dataset."
+        )
+    hits = np.zeros((len(plan), len(overrides)), dtype=bool)
+    for k, o in enumerate(overrides):
+        six = np.asarray(o.box.flat(), dtype=np.int64)
+        hits[:, k] = ((plan.cores[:, :3] < six[3:]) & (six[:3] < plan.cores[:, 3:])).all(axis=1)
+    combos, index = np.unique(hits, axis=0, return_inverse=True)
+    found = []
+    for combo in combos:
+        values: dict[str, Any] = base.model_dump()
+        for o, hit in zip(overrides, combo, strict=True):
+            if hit:
+                values |= o.values
+        found.append(type(base)(**values))
+    return tuple(found), np.asarray(index, dtype=np.int64).reshape(-1)
+
+
+def _check_plan(stage: AnyStage, plan: Plan) -> None:
+    for r in plan.reads:
+        if r.input not in stage.inputs:
+            raise StageError(f"stage {stage.name}: its plan reads {r.input!r}, which is not in inputs {stage.inputs}")
+    unread = set(stage.inputs) - {r.input for r in plan.reads}
+    if unread:
+        raise StageError(f"stage {stage.name}: its plan does not read {sorted(unread)}; drop them from inputs")
+    if any(isinstance(o, Volume) for o in stage.outputs) and plan.kind != "blocks":
+        raise StageError(f"stage {stage.name}: a volume output needs a `blocks` plan, got {plan.kind}")
+    for o in stage.outputs:
+        if isinstance(o, Rows) and o.part == "section" and plan.kind != "once":
+            raise StageError(f"stage {stage.name}: output {o.name}: part='section' is for `once` stages only")
+
+
+def prepare(project: Project, stage: AnyStage) -> Prepared:
+    """Look at the inputs, plan, and compute every unit's key. Reads geometry and digests only, no voxels."""
+    inputs = load_inputs(project, stage)
+    plan = stage.plan(inputs.found(project), project.params[stage.name])
+    if len(plan) == 0:
+        raise RunError(f"stage {stage.name}: nothing to do: its plan has no units (inputs: {', '.join(stage.inputs)})")
+    _check_plan(stage, plan)
+    variants, variant = _variants(project, stage, plan)
+    models: dict[str, Model] = {}
+    variant_model: list[Model | None] = [None] * len(variants)
+    if stage.network:
+        for k, p in enumerate(variants):
+            variant_model[k] = models.setdefault(str(getattr(p, "model", "")), find_model(project, stage, p))
+        base = find_model(project, stage, project.params[stage.name])
+        models.setdefault(str(getattr(project.params[stage.name], "model", "")), base)
+    # The model is part of a unit's effective parameters as a digest, so an override may name another model.
+    effective = [digest("effective", [params_digest(p), m.digest if m else None])
+                 for p, m in zip(variants, variant_model, strict=True)]  # fmt: skip
+    code = stage_code(stage)
+    keys = unit_keys(
+        plan,
+        stage=stage.name,
+        voxel_nm=project.voxel_nm,
+        code_digest=code,
+        model_digest=None,
+        params_digests=[effective[v] for v in variant],
+        upstream=inputs.upstream(plan),
+    )
+    return Prepared(project, stage, plan, keys, inputs, variants, variant, models, code)
+
+
+def identity(project: Project, stage: AnyStage) -> dict[str, Any]:
+    """Everything but its input data that decides a stage's result: what `identity/<stage>.json` holds for DVC."""
+    base = project.params[stage.name]
+    model = find_model(project, stage, base).id if stage.network else None
+    overrides = []
+    for o in project.overrides.get(stage.name, ()):
+        params = type(base)(**(base.model_dump() | dict(o.values)))
+        item: dict[str, Any] = {"region": o.region, "box_vx": list(o.box.flat()), "params": dict(o.values)}
+        if stage.network and "model" in o.values:
+            item["model_id"] = find_model(project, stage, params).id
+        overrides.append(item)
+    return {
+        "stage": stage.name,
+        "format": FORMAT,
+        "code_digest": stage_code(stage),
+        "model_id": model,
+        "params": json.loads(base.model_dump_json()),
+        "overrides": overrides,
+        "voxel_nm": list(project.voxel_nm),
+    }
+
+
+def core(plan: Plan, i: int) -> Box:
+    """Core box of unit `i`."""
+    return box_of(plan.cores[i])
+
+
+def name(prepared: Prepared, i: int) -> str:
+    """How a unit is called in messages."""
+    return f"{prepared.stage.name} {plans.unit(prepared.plan, i)}"

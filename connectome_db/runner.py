@@ -1,0 +1,378 @@
+"""Run a stage: find what is done, compute the rest anywhere, then finish.
+
+    prepare (every process alike) -> lookup in the store -> units to do -> executor -> finish
+
+Running again continues from the units that are done. Nothing depends on worker count or order.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connectome_db import executors, ids, prepare, tables, volumes
+from connectome_db.config import Project
+from connectome_db.environment import environment_facts, host_facts, require_git
+from connectome_db.errors import ConnectomeError, RunError, SourceError, StageError, StoreError
+from connectome_db.inputs import BlockReader
+from connectome_db.networks.inference import load_network
+from connectome_db.prepare import Prepared
+from connectome_db.provenance import array_digest, digest, table_digest
+from connectome_db.spec import RAW, Block, Result, Rows, Volume
+from connectome_db.store import Output, Record, Store, check_links
+
+Progress = Callable[[int, int], None]
+"""Called with (units done, units to do)."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to know to compute units of one run."""
+
+    project: Project
+    stage: str
+    run_id: str
+    git_commit: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did."""
+
+    stage: str
+    run_id: str
+    total: int
+    computed: int
+    reused: int
+    seconds: float
+    started: str
+    executor: str
+    workers: int
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@contextmanager
+def locked(project: Project, stage: str, *, shared: bool = False) -> Iterator[None]:
+    """Hold a stage's lock; parts of a job array share it. Raises RunError when another run holds it."""
+    folder = project.state / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{stage}.lock"
+    with path.open("a+") as f:
+        try:
+            fcntl.flock(f, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            f.seek(0)
+            raise RunError(
+                f"stage {stage} is being run already ({f.read().strip() or 'holder unknown'}). "
+                "Wait for it, or stop it; to share the work, start parts with --part i/n."
+            ) from e
+        f.truncate(0)
+        f.write(f"process {os.getpid()} on {socket.gethostname()} since {now()}")
+        f.flush()
+        yield
+
+
+def check_result(block: Block[Any], outputs: Sequence[Volume | Rows], result: Result) -> None:
+    """Raise StageError unless `result` holds exactly the declared outputs, each of the declared type and shape."""
+    wanted, got = {o.name for o in outputs}, set(result)
+    if wanted != got:
+        parts = [f"forgot {sorted(wanted - got)}"] * bool(wanted - got)
+        parts += [f"returned undeclared {sorted(got - wanted)}"] * bool(got - wanted)
+        raise StageError(f"compute {' and '.join(parts)}; declared outputs are {sorted(wanted)}")
+    for o in outputs:
+        value = result[o.name]
+        if isinstance(o, Volume):
+            if not isinstance(value, np.ndarray) or value.dtype != o.dtype or value.shape != block.unit.core.shape:
+                came = f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+                raise StageError(f"{o.name}: wanted {o.dtype}{block.unit.core.shape}, compute gave {came}")
+        elif not isinstance(value, pa.Table):
+            raise StageError(f"{o.name}: wanted a pyarrow Table, compute gave {type(value).__name__}")
+
+
+def _blob_name(content: str, layout: volumes.VolumeLayout, block: Block[Any]) -> str:
+    """Chunk files depend on the content and on where the core lies in its block (units cut by the bounds)."""
+    inside = [a % b for a, b in zip(block.unit.core.lo, layout.block_vx, strict=True)]
+    return digest("chunks", [content, layout.kind, list(layout.block_vx), list(layout.voxel_nm), inside])
+
+
+def part_codes(output: Rows, rows: pa.Table, unit: int) -> npt.NDArray[np.uint64]:
+    """The code each row is filed under: its unit's, or its section's."""
+    if output.part == "unit":
+        return np.asarray([unit], dtype=np.uint64)
+    z = rows["section"].to_numpy().astype(np.int64)
+    return ids.pack(np.stack([z, np.zeros_like(z), np.zeros_like(z)], axis=1))
+
+
+def store_result(store: Store, prepared: Prepared, block: Block[Any], result: Result) -> dict[str, Output]:
+    """Put every output of a unit into the store."""
+    check_result(block, prepared.stage.outputs, result)
+    out = {}
+    for o in prepared.stage.outputs:
+        value = result[o.name]
+        if isinstance(o, Volume):
+            layout = prepared.layout(o)
+            content = array_digest(value)
+            blob = _blob_name(content, layout, block)
+            out[o.name] = Output(
+                content, -1, blob, store.put_blob(blob, volumes.encode(layout, block.unit.core, value))
+            )
+        else:
+            rows = tables.conform(o.table, value)
+            stamped = tables.with_unit(rows, part_codes(o, rows, block.unit.code))
+            content = table_digest(stamped)
+            files = store.put_blob(content, {"rows.parquet": tables.to_bytes(stamped)})
+            out[o.name] = Output(content, stamped.num_rows, content, files)
+    return out
+
+
+class Worker:
+    """Computes units of one run; keeps inputs, caches and networks between them."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.prepared = prepare.prepare(task.project, task.project.stage(task.stage))
+        self.store = Store(task.project.store)
+        self.environment = self.store.put_environment(environment_facts())
+        self.host = host_facts()["host"]
+        self._readers: dict[str, BlockReader] = {}
+
+    def _reader(self, i: int) -> BlockReader:
+        p, model = self.prepared, self.prepared.model(i)
+        name = model.id if model else ""
+        if name not in self._readers:
+            network = load_network(model.folder, self.task.threads) if model else None
+            self._readers[name] = BlockReader(p.project, p.stage, p.plan, p.inputs, network)
+        return self._readers[name]
+
+    def compute(self, i: int) -> None:
+        """Read, compute and store the `i`-th unit. Any failure names the unit."""
+        p = self.prepared
+        started, clock = now(), time.perf_counter()
+        try:
+            block = self._reader(i).block(i, p.params(i))
+            outputs = store_result(self.store, p, block, p.stage.compute(block))
+        except ConnectomeError as e:
+            raise type(e)(f"{e}\n  in {prepare.name(p, i)}, core {prepare.core(p.plan, i)}") from e
+        except Exception as e:
+            log = _log_failure(p.project, p.stage.name, int(p.plan.codes[i]), traceback.format_exc())
+            raise StageError(
+                f"{type(e).__name__}: {e}\n  in {prepare.name(p, i)}, core {prepare.core(p.plan, i)}; details: {log}"
+            ) from e
+        execution = {
+            "run_id": self.task.run_id,
+            "rank": executors.rank(),
+            "seconds": round(time.perf_counter() - clock, 6),
+            "started": started,
+            "host": self.host,
+            "git_commit": self.task.git_commit,
+            "environment": self.environment,
+        }
+        self.store.put_record(p.stage.name, Record(p.keys[i], int(p.plan.codes[i]), outputs, execution))
+
+
+def _log_failure(project: Project, stage: str, code: int, text: str) -> Path:
+    folder = project.state / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{stage}-{code}.txt"
+    path.write_text(text)
+    return path
+
+
+_WORKERS: dict[str, Worker] = {}
+
+
+def work(task: Task, index: int) -> int:
+    """Compute one unit in whatever process this is. Returns `index`."""
+    if task.run_id not in _WORKERS:
+        _WORKERS.clear()
+        _WORKERS[task.run_id] = Worker(task)
+    _WORKERS[task.run_id].compute(index)
+    return index
+
+
+def _raise_failures(failures: Sequence[BaseException], total: int) -> None:
+    if not failures:
+        return
+    texts = sorted(str(f) for f in failures)
+    more = f"\n... and {len(texts) - 5} more" if len(texts) > 5 else ""
+    raise RunError(
+        f"{len(texts)} of {total} units failed; the others are kept. Mend the cause and run again.\n"
+        + "\n".join(texts[:5])
+        + more
+    )
+
+
+def _collect(pool: Executor, task: Task, indices: Sequence[int], progress: Progress | None) -> None:
+    """Do all units; a full disk stops at once, other failures are gathered and reported together."""
+    failures: list[BaseException] = []
+    waiting: set[Future[int]] = set()
+    done = 0
+
+    def settle(future: Future[int]) -> None:
+        nonlocal done
+        done += 1
+        error = future.exception()
+        if isinstance(error, StoreError) and isinstance(error.__cause__, OSError):
+            for f in waiting:
+                f.cancel()
+            raise error
+        if error is not None:
+            failures.append(error)
+        if progress:
+            progress(done, len(indices))
+
+    for i in indices:
+        future = pool.submit(work, task, i)
+        if future.done():
+            settle(future)
+        else:
+            waiting.add(future)
+    for future in as_completed(tuple(waiting)):
+        settle(future)
+    _raise_failures(failures, len(indices))
+
+
+def done_units(prepared: Prepared, store: Store, *, same_environment: bool = False) -> dict[str, Record]:
+    """Records of the units that are done and whole; a damaged one is named on stderr, forgotten and so redone."""
+    found = store.lookup(prepared.stage.name, prepared.keys)
+    bad = {}
+    for key, record in found.items():
+        for output in record.outputs.values():
+            if problem := store.damage(output.blob, output.files):
+                bad[key] = problem
+    if bad:
+        for problem in list(bad.values())[:5]:
+            warn(f"damaged unit of {prepared.stage.name} in the store: {problem}; it is computed again")
+        store.forget(prepared.stage.name, list(bad))
+    here = store.put_environment(environment_facts()) if same_environment else None
+    return {k: r for k, r in found.items() if k not in bad and (here is None or r.execution["environment"] == here)}
+
+
+def warn(text: str) -> None:
+    """A line for the person who runs this; results do not depend on it."""
+    sys.stderr.write(f"warning: {text}\n")
+
+
+def check_tiles(prepared: Prepared, *, allow_missing: bool) -> None:
+    """Refuse to start `ingest` on unusable tiles, by name, unless told to go on without them."""
+    raw = prepared.inputs.raw
+    if raw is None or prepared.stage.inputs != (RAW,):
+        return
+    bad = raw.filter(pc.not_equal(raw["problem"], "")).to_pylist()
+    if not bad:
+        return
+    listing = "\n".join(f"  section {r['section']}, {r['tile']}: {r['problem']}: {r['detail']}" for r in bad[:20])
+    more = f"\n  ... and {len(bad) - 20} more" if len(bad) > 20 else ""
+    text = f"{len(bad)} of {raw.num_rows} tiles cannot be used:\n{listing}{more}"
+    if not allow_missing:
+        raise SourceError(
+            f"{text}\nMend or replace them, or go on without them: `connectome run ingest --allow-missing`, or "
+            "`allow_missing: true` in launch.yaml for `dvc repro`."
+        )
+    warn(text)
+
+
+def compute_units(
+    prepared: Prepared, indices: Sequence[int], *, run_id: str, executor: executors.EngineName, workers: int,
+    progress: Progress | None = None,
+) -> None:  # fmt: skip
+    """Compute the given units of a stage on an executor; every rank of an MPI job calls this alike."""
+    project = prepared.project
+    threads = max(1, (os.cpu_count() or 1) // max(1, workers))
+    task = Task(project, prepared.stage.name, run_id, str(require_git(project.root)["commit"]), threads)
+    with executors.engine(executor, workers) as pool:
+        if pool is None:
+            return
+        _collect(pool, task, indices, progress)
+
+
+def _launch_mpi(project: Project, stage: str, run_id: str, ranks: int) -> None:
+    """Start `ranks` workers and a coordinator with the launcher of launch.yaml, and wait for them."""
+    launcher = [part.format(n=ranks + 1) for part in project.launch.mpiexec]
+    task = {
+        "project": str(project.root),
+        "stages": project.stages_module,
+        "launch": project.launch.model_dump(mode="json"),
+        "stage": stage,
+        "run_id": run_id,
+    }
+    inner = [sys.executable, "-m", "connectome_db.ranks", json.dumps(task)]
+    # The launcher that comes with the interpreter's mpich wheel lies beside it, and need not be on PATH.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    try:
+        done = subprocess.run([*launcher, *inner], env=os.environ | {"PATH": path}, check=False)
+    except FileNotFoundError as e:
+        raise RunError(
+            f"MPI launcher {launcher[0]!r} not found: install MPI, or set `mpiexec` in launch.yaml "
+            "(`connectome doctor` checks it)"
+        ) from e
+    if done.returncode:
+        raise RunError(
+            f"the MPI job of stage {stage} ended with code {done.returncode} (its messages are above). Units finished "
+            "before that are kept: running again continues from them."
+        )
+
+
+def pending(prepared: Prepared, done: Mapping[str, Record], part: tuple[int, int] | None = None) -> list[int]:
+    """Units still to do. A part takes every n-th unit of the *full* plan first and skips done ones second."""
+    share = range(len(prepared.plan)) if part is None else range(part[0], len(prepared.plan), part[1])
+    return [i for i in share if prepared.keys[i] not in done]
+
+
+def run_units(
+    project: Project, stage_name: str, *, ranks: int | None = None, executor: executors.EngineName | None = None,
+    part: tuple[int, int] | None = None, progress: Progress | None = None,
+) -> tuple[Prepared, Outcome]:  # fmt: skip
+    """Compute what is not done of a stage (or of part i of n, i from 0). Call with the stage locked."""
+    started, clock = now(), time.perf_counter()
+    require_git(project.root)
+    check_links(project.store, project.root / "data")
+    prepared = prepare.prepare(project, project.stage(stage_name))
+    check_tiles(prepared, allow_missing=project.launch.allow_missing)
+    store = Store(project.store)
+    workers = project.launch.ranks if ranks is None else ranks
+    name = executor or project.launch.executor or ("mpi" if workers else "serial")
+    done = done_units(prepared, store, same_environment=project.launch.same_environment)
+    todo = pending(prepared, done, part)
+    run_id = uuid.uuid4().hex[:16]
+    if todo and name == "mpi" and part is None and workers:
+        _launch_mpi(project, stage_name, run_id, workers)
+    elif todo:
+        compute_units(
+            prepared,
+            todo,
+            run_id=run_id,
+            executor="serial" if name == "mpi" else name,
+            workers=workers,
+            progress=progress,
+        )
+    outcome = Outcome(
+        stage=stage_name, run_id=run_id, total=len(prepared.plan), computed=len(todo),
+        reused=len(prepared.plan) - len(todo), seconds=time.perf_counter() - clock, started=started,
+        executor=name if todo else "none", workers=max(1, workers),
+    )  # fmt: skip
+    return prepared, outcome

@@ -1,0 +1,287 @@
+"""The unit store: an action cache (keys) in front of a content store (blobs), shared by all branches.
+
+    keys/<stage>/<key>.json       what a unit's key gave: per output a content digest and the sizes of its files
+    shards/<stage>/<n>.parquet    the same, gathered when a stage finishes
+    blobs/<aa>/<digest>/…         the files of one output of one unit, read-only, named by what they decode to
+    environments/<digest>.json    what an execution ran in
+
+A blob is written to a temporary folder, fsynced, made read-only and renamed into place; a key is written last. So a
+killed process leaves nothing that looks done. Nothing is ever written in place: data/ and DVC's cache share these
+inodes.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from connectome_db.errors import StoreError
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of one unit: content digest, number of rows (-1 for a volume), its blob and (file name, bytes)."""
+
+    digest: str
+    rows: int
+    blob: str
+    files: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a key gave, and who made it (the original execution)."""
+
+    key: str
+    unit: int
+    outputs: Mapping[str, Output]
+    execution: Mapping[str, Any]
+
+    def to_json(self) -> str:
+        """As stored."""
+        outputs = {
+            n: {"digest": o.digest, "rows": o.rows, "blob": o.blob, "files": o.files} for n, o in self.outputs.items()
+        }
+        value = {"key": self.key, "unit": str(self.unit), "outputs": outputs, "execution": self.execution}
+        return json.dumps(value, sort_keys=True)
+
+
+def parse_record(text: str) -> Record:
+    """The inverse of `Record.to_json`. Raises StoreError for a damaged record."""
+    try:
+        v = json.loads(text)
+        outputs = {
+            n: Output(o["digest"], int(o["rows"]), o["blob"], tuple((str(f), int(s)) for f, s in o["files"]))
+            for n, o in v["outputs"].items()
+        }
+        return Record(v["key"], int(v["unit"]), outputs, v["execution"])
+    except (ValueError, KeyError, TypeError) as e:
+        raise StoreError(f"a unit record in the store is damaged ({e})") from e
+
+
+def _fsync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _disk(root: Path) -> Iterator[None]:
+    """A full disk becomes an error that says so; what was finished stays finished."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(
+                f"no space left on the disk of {root}. Units finished so far are kept: free space "
+                "(`connectome status` shows what is still to do), then run again."
+            ) from e
+        raise
+
+
+class Store:
+    """Keys to blobs below one folder. Safe for any number of writers on one file system."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._tmp = root / "tmp"
+
+    def _make(self, *parts: str) -> Path:
+        path = self.root.joinpath(*parts)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def blob(self, digest: str) -> Path:
+        """Folder of a blob's files."""
+        return self.root / "blobs" / digest[:2] / digest
+
+    def put_blob(self, digest: str, files: Mapping[str, bytes]) -> tuple[tuple[str, int], ...]:
+        """Store the files of one output under its content digest; returns their names and sizes, by name.
+
+        An existing blob is kept when its files have the right sizes, and replaced otherwise.
+        """
+        listing = tuple(sorted((name, len(data)) for name, data in files.items()))
+        final = self.blob(digest)
+        if final.exists() and not self.damage(digest, listing):
+            return listing
+        with _disk(self.root):
+            self._make("tmp")
+            tmp = self._tmp / f"{digest[:16]}-{uuid.uuid4().hex}"
+            try:
+                tmp.mkdir()
+                for name, data in files.items():
+                    path = tmp / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with path.open("wb") as f:
+                        f.write(data)
+                        f.flush()
+                        os.fsync(f.fileno())
+                        os.fchmod(f.fileno(), 0o444)
+                _fsync(tmp)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                if final.exists():  # damaged: moved aside first, because a folder cannot be renamed over a full one
+                    old = self._tmp / f"old-{uuid.uuid4().hex}"
+                    final.rename(old)
+                    shutil.rmtree(old)
+                try:
+                    tmp.rename(final)
+                except OSError as e:
+                    if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                    # Another writer has just stored equal content: keep its copy.
+                _fsync(final.parent)
+            finally:
+                if tmp.exists():
+                    shutil.rmtree(tmp)
+        return listing
+
+    def put_record(self, stage: str, record: Record) -> None:
+        """Declare a key done. Written last, atomically."""
+        self._write_file(self._make("keys", stage) / f"{record.key}.json", record.to_json().encode())
+
+    def _write_file(self, path: Path, data: bytes) -> None:
+        with _disk(self.root):
+            self._make("tmp")
+            tmp = self._tmp / f"file-{uuid.uuid4().hex}"
+            try:
+                with tmp.open("wb") as f:
+                    f.write(data)
+                    f.flush()
+                    os.fsync(f.fileno())
+                tmp.replace(path)
+            finally:
+                tmp.unlink(missing_ok=True)
+
+    def put_environment(self, facts: Mapping[str, Any]) -> str:
+        """Keep the facts of an execution environment; returns their digest."""
+        text = json.dumps(facts, sort_keys=True, indent=1).encode()
+        digest = hashlib.sha256(text).hexdigest()[:16]
+        path = self._make("environments") / f"{digest}.json"
+        if not path.exists():
+            self._write_file(path, text)
+        return digest
+
+    def environment(self, digest: str) -> Mapping[str, Any]:
+        """Facts of one environment."""
+        path = self.root / "environments" / f"{digest}.json"
+        if not path.exists():
+            raise StoreError(f"environment {digest} is not in the store ({path})")
+        facts: Mapping[str, Any] = json.loads(path.read_text())
+        return facts
+
+    def lookup(self, stage: str, keys: Sequence[str]) -> dict[str, Record]:
+        """Records of those `keys` that are done, from single files and shards."""
+        wanted = set(keys)
+        found: dict[str, Record] = {}
+        folder = self.root / "keys" / stage
+        if folder.is_dir():
+            for name in os.listdir(folder):
+                key = name.removesuffix(".json")
+                if key in wanted:
+                    try:
+                        found[key] = parse_record((folder / name).read_text())
+                    except (StoreError, FileNotFoundError):
+                        continue  # damaged or just gathered: not done here, so it is made or found again
+        for shard in sorted((self.root / "shards" / stage).glob("*.parquet")):
+            if len(found) == len(wanted):
+                break
+            todo = pa.array(sorted(wanted - found.keys()), type=pa.string())
+            table = pq.read_table(shard)
+            table = table.filter(pc.is_in(table["key"], value_set=todo))
+            for text in table["record"].to_pylist():
+                record = parse_record(text)
+                found[record.key] = record
+        return found
+
+    def forget(self, stage: str, keys: Sequence[str]) -> None:
+        """Drop keys whose blobs turned out damaged, so that they are made again."""
+        gone = set(keys)
+        for key in gone:
+            (self.root / "keys" / stage / f"{key}.json").unlink(missing_ok=True)
+        for shard in (self.root / "shards" / stage).glob("*.parquet"):
+            table = pq.read_table(shard)
+            keep = pa.array([k not in gone for k in table["key"].to_pylist()], type=pa.bool_())
+            if not pc.all(keep).as_py():
+                self._write_shard(stage, table.filter(keep))
+                shard.unlink()
+
+    def gather(self, stage: str) -> None:
+        """Move single key files of a stage into one shard, when there are many. Call with the stage locked."""
+        folder = self.root / "keys" / stage
+        files = sorted(folder.glob("*.json")) if folder.is_dir() else []
+        if len(files) < GATHER_AT:
+            return
+        records = [f.read_text() for f in files]
+        self._write_shard(stage, pa.table({"key": [f.stem for f in files], "record": records}))
+        for f in files:
+            f.unlink()
+
+    def _write_shard(self, stage: str, table: pa.Table) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        self._write_file(self._make("shards", stage) / f"{uuid.uuid4().hex}.parquet", sink.getvalue().to_pybytes())
+
+    def damage(self, digest: str, files: Sequence[tuple[str, int]]) -> str:
+        """ "" when every file of a blob is there with its size, else what is wrong with which file."""
+        folder = self.blob(digest)
+        for name, size in files:
+            try:
+                got = os.stat(f"{folder}/{name}").st_size
+            except FileNotFoundError:
+                return f"{folder}/{name} is missing"
+            if got != size:
+                return f"{folder}/{name} has {got} bytes, wanted {size}"
+        return "" if files or folder.is_dir() else f"{folder} is missing"
+
+    def discard(self, digest: str) -> None:
+        """Remove a blob that is not what its name says."""
+        folder = self.blob(digest)
+        if folder.is_dir():
+            self._make("tmp")
+            old = self._tmp / f"old-{uuid.uuid4().hex}"
+            folder.rename(old)
+            shutil.rmtree(old)
+
+    def link(self, digest: str, name: str, target: Path) -> None:
+        """Hard-link one file of a blob to `target` (a new name)."""
+        os.link(f"{self.blob(digest)}/{name}", target)
+
+
+GATHER_AT = 256
+"""Below this many single key files, a shard is not worth its file."""
+
+
+def check_links(store: Path, *others: Path) -> None:
+    """Trial hard links from the store to each folder. Raises StoreError when they are on different file systems."""
+    store.mkdir(parents=True, exist_ok=True)
+    probe = store / f"probe-{uuid.uuid4().hex}"
+    probe.write_bytes(b"")
+    try:
+        for other in others:
+            other.mkdir(parents=True, exist_ok=True)
+            target = other / probe.name
+            try:
+                target.hardlink_to(probe)
+            except OSError as e:
+                raise StoreError(
+                    f"cannot hard-link from the store {store} to {other} ({e.strerror}): both must be on one file "
+                    "system that allows hard links. Set `store` in launch.yaml, or move the project."
+                ) from e
+            target.unlink()
+    finally:
+        probe.unlink()
