@@ -28,12 +28,14 @@ def train_and_score(
     seed: int = 0,
     threads: int = 2,
     resume: bool = True,
+    initial: Path | None = None,
     show_progress: bool = True,
 ) -> dict[str, Any]:
     """Train on `split.train`, score on `split.test`, write the model folder `out`; return its card.
 
     `config` None takes the defaults for the task and the voxel size of the data, with `steps` and `seed`. An
-    interrupted call with the same arguments goes on where it stopped, unless `resume` is false.
+    interrupted call with the same arguments goes on where it stopped, unless `resume` is false. `initial`: a model
+    folder whose fitting weights are the start, instead of random ones.
     """
     chosen = config or default_training(task, split.train[0].voxel_nm, steps=steps, seed=seed)
     columns = (
@@ -51,7 +53,7 @@ def train_and_score(
             bar.update(row, completed=done, loss=loss)
 
         card = {"source": split.source, "code": _git_revision()}
-        train(chosen, split.train, out, advance, threads=threads, resume=resume, card=card)
+        train(chosen, split.train, out, advance, threads=threads, resume=resume, initial=initial, card=card)
     return score(out, split.test, threads=threads)
 
 

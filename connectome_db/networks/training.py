@@ -18,7 +18,7 @@ from connectome_db.errors import ConfigError
 from connectome_db.networks.architecture import UNetConfig, alignment_vx
 from connectome_db.networks.backend import keras_module, use_threads
 from connectome_db.networks.datasets import TrainingVolume
-from connectome_db.networks.registry import write_model
+from connectome_db.networks.registry import model_id, read_weights, write_model
 from connectome_db.networks.sampling import SamplingConfig, batch_at, channels_of, prepare
 from connectome_db.networks.unet import build
 
@@ -65,22 +65,27 @@ def train(
     *,
     threads: int = 1,
     resume: bool = True,
+    initial: Path | None = None,
     card: dict[str, Any] | None = None,
 ) -> Path:
     """Train and write the model folder `out_folder`: architecture, weights, card, loss.csv, loss.png.
 
     A checkpoint is kept in out_folder every `checkpoint_every` steps; with `resume` an interrupted training goes on
-    from it (one made with other parameters or data is a ConfigError) and removes it at the end. `card` is merged into
-    the model card.
+    from it (one made with other parameters or data is a ConfigError) and removes it at the end. `initial`: a model folder to
+    start from; weights of equal name and shape are taken over, the others (such as another task's last layer) start
+    anew. `card` is merged into the model card.
     """
     if not volumes:
         raise ConfigError("volumes: wanted at least one training volume, got none")
     out_folder.mkdir(parents=True, exist_ok=True)
     use_threads(threads)
     keras = keras_module()
-    identity = config.model_dump_json() + "".join(volume.digest for volume in volumes)
+    start = None if initial is None else model_id(initial)
+    identity = f"{config.model_dump_json()} {start} " + " ".join(volume.digest for volume in volumes)
     sources = [prepare(volume, config.sampling) for volume in volumes]
     model = build(config.network, seed=config.seed, policy=config.policy)
+    if initial is not None:
+        _take_over(model, initial)
     optimizer = _optimizer(keras, config)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer, loss=_weighted_cross_entropy(keras), jit_compile=False)
@@ -108,10 +113,24 @@ def train(
                 _save(checkpoint, identity, variables, history)
     optimizer.finalize_variable_values(model.trainable_variables)
     weights = [(weight.path, np.asarray(weight, np.float32)) for weight in model.weights]
-    write_model(out_folder, config.network.model_dump(mode="json"), weights, _card(config, volumes, model, card or {}))
+    write_model(
+        out_folder,
+        config.network.model_dump(mode="json"),
+        weights,
+        _card(config, volumes, model, {"initialised_from": start, **(card or {})}),
+    )
     write_history(out_folder, history)
     checkpoint.unlink(missing_ok=True)
     return out_folder
+
+
+def _take_over(model: Any, folder: Path) -> None:
+    stored = {name.split(":", 1)[1]: value for name, value in read_weights(folder)}
+    fitting = [w for w in model.weights if w.path in stored and stored[w.path].shape == tuple(w.shape)]
+    if not fitting:
+        raise ConfigError(f"{folder}: wanted a model to start from, but none of its weights fits this architecture")
+    for weight in fitting:
+        weight.assign(stored[weight.path].astype(np.float32))
 
 
 def write_history(folder: Path, history: Sequence[float]) -> None:

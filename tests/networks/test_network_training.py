@@ -12,7 +12,7 @@ from connectome_db.networks.augment import AugmentConfig, degrade, oriented
 from connectome_db.networks.command import score, train_and_score
 from connectome_db.networks.datasets import Split, TrainingVolume, load_split, volume_digest
 from connectome_db.networks.evaluate import detection_scores, merged_at, watershed_fragments
-from connectome_db.networks.registry import model_digest, read_card
+from connectome_db.networks.registry import model_digest, model_id, read_card, read_weights
 from connectome_db.networks.sampling import SamplingConfig, batch_at, prepare
 from connectome_db.networks.training import TrainConfig, train
 
@@ -178,3 +178,19 @@ def test_segmentation_from_perfect_affinities() -> None:
     from skimage.metrics import adapted_rand_error
 
     assert adapted_rand_error(labels, merged, ignore_labels=[0])[0] < 0.1
+
+
+def test_a_model_can_start_from_another(small_config: UNetConfig, model_folder: Path, tmp_path: Path) -> None:
+    """With a vanishing learning rate the result is the start; another task's last layer starts anew."""
+    chosen = config(small_config, steps=1, learning_rate=1e-12, weight_decay=0.0, average=0.0)
+    train(chosen, [cells(1)], tmp_path / "same", initial=model_folder)
+    assert model_digest(tmp_path / "same") == model_digest(model_folder)
+    assert read_card(tmp_path / "same")["initialised_from"] == model_id(model_folder)
+    network = small_config.model_copy(update={"channels": ("cleft", "pre")})
+    sampling = SamplingConfig(task="affinity", patch_vx=(4, 32, 32), offsets=((1, 0, 0), (0, 1, 0)))
+    other = TrainConfig(network=network, sampling=sampling, steps=1, learning_rate=1e-12, weight_decay=0.0, average=0.0)
+    train(other, [cells(1)], tmp_path / "other", initial=model_folder)
+    before, after = dict(read_weights(model_folder)), dict(read_weights(tmp_path / "other"))
+    assert {
+        name for name in before if before[name].shape != after[name].shape or (before[name] != after[name]).any()
+    } == {name for name in before if "logits" in name}
