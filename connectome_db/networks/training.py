@@ -71,9 +71,9 @@ def train(
     """Train and write the model folder `out_folder`: architecture, weights, card, loss.csv, loss.png.
 
     A checkpoint is kept in out_folder every `checkpoint_every` steps; with `resume` an interrupted training goes on
-    from it (one made with other parameters or data is a ConfigError) and removes it at the end. `initial`: a model folder to
-    start from; weights of equal name and shape are taken over, the others (such as another task's last layer) start
-    anew. `card` is merged into the model card.
+    from it (one made with other parameters or data is a ConfigError) and removes it at the end. `initial`: a model
+    folder to start from; weights of equal name and shape are taken over, the others (such as another task's last
+    layer) start anew. `card` is merged into the model card.
     """
     if not volumes:
         raise ConfigError("volumes: wanted at least one training volume, got none")
