@@ -29,8 +29,8 @@ class AugmentConfig(BaseModel):
     """Per patch: exponent in 1 ± this."""
     noise: float = Field(default=10.0, ge=0)
     """Per patch: standard deviation of added Gaussian noise, 0 to this, in grey levels."""
-    blur_share: Share = Field(default=0.3, ge=0, le=1)
-    """Patches that are blurred within the section as a whole, by up to `blur_sigma_px`."""
+    blur_share: Share = Field(default=0.6, ge=0, le=1)
+    """Patches that are blurred within the section as a whole, by up to `blur_sigma_px`: rendering resamples images."""
     blur_sigma_px: float = Field(default=1.0, gt=0)
     defocus_share: Share = Field(default=0.05, ge=0, le=1)
     """Sections that are blurred more than their neighbours, by up to twice `blur_sigma_px`."""
@@ -38,7 +38,7 @@ class AugmentConfig(BaseModel):
     """Sections whose image is lost (flat grey or black); their labels stay true."""
     shift_px: int = Field(default=1, ge=0, le=8)
     """Largest shift of a section, with its labels, along y and x."""
-    shift_share: Share = Field(default=0.5, ge=0, le=1)
+    shift_share: Share = Field(default=0.7, ge=0, le=1)
     """Patches whose sections are shifted."""
 
 
