@@ -173,6 +173,8 @@ def _decode_tiff(data: bytes) -> npt.NDArray[Any]:
             ends = [a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
             if max(ends, default=0) > len(data):
                 raise TruncatedError(f"the TIFF ends at byte {len(data)}, its pixels at byte {max(ends)}")
-            return np.asarray(page.asarray())
+            pixels = np.asarray(page.asarray())
+            inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype.kind == "u"
+            return np.asarray(np.iinfo(pixels.dtype).max - pixels) if inverted else pixels
     except (struct.error, IndexError) as error:
         raise TruncatedError(f"the TIFF ends inside its header ({error})") from error
