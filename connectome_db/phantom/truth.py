@@ -118,6 +118,32 @@ class Truth:
             raise QueryError(f"no tile {tile_path!r} in the truth{nearest(tile_path, self.tiles)}")
         return self.maps.section_to_tissue(tile.section, np.asarray(yx, np.float64) + tile.true_px)
 
+    def imaged(self, points_vx: npt.ArrayLike, margin_px: float = 0.0) -> npt.NDArray[np.bool_]:
+        """(n,) whether tissue points (n, 3) z, y, x in voxels were imaged: nobody can be asked to find the others.
+
+        With `margin_px`, the square of that half width around the point must be imaged too. Missing tiles and blank
+        sections image nothing. z is rounded to the nearest section.
+        """
+        points = np.asarray(points_vx, np.float64).reshape(-1, 3)
+        planes = np.rint(points[:, 0]).astype(np.int64)
+        lost = {(p["section"], p["row"], p["col"]) for p in (a["parameters"] for a in self.artefacts) if "row" in p}
+        blank = {a["lo_vx"][0] for a in self.artefacts if a["kind"] == "blank_section"}
+        corners = margin_px * np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
+        out = np.zeros(len(points), np.bool_)
+        for plane in np.unique(planes):
+            if plane in blank or not 0 <= plane < len(self.maps.section):
+                continue
+            section = int(self.maps.section[plane])
+            rows = np.flatnonzero(planes == plane)
+            at = self.maps.tissue_to_section(section, points[rows, 1:])[:, None] + corners
+            seen = np.zeros(at.shape[:2], np.bool_)
+            for tile in self.tiles.values():
+                if tile.section == section and (section, tile.row, tile.col) not in lost:
+                    inner = at - tile.true_px
+                    seen |= np.all((inner >= 0) & (inner <= np.array(tile.shape_px) - 1), axis=-1)
+            out[rows] = seen.all(axis=1)
+        return out
+
 
 def _tile(row: dict[str, str]) -> TrueTile:
     return TrueTile(
