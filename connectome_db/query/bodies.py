@@ -1,0 +1,138 @@
+"""From supervoxels to objects: the overlaps and merges that joined them, as steps of a lineage."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import networkx as nx
+
+from connectome_db.query.database import Database
+from connectome_db.query.trace import Id, Trace
+from connectome_db.query.units import Key
+
+_SUPERVOXELS = """
+SELECT s.*, m.fragment, m.object, o.weakest_merge, o.supervoxels AS object_supervoxels
+FROM supervoxel s LEFT JOIN member m ON m.supervoxel = s.supervoxel LEFT JOIN object o ON o.object = m.object
+WHERE s.supervoxel IN (SELECT unnest($ids::UBIGINT[]))
+"""
+
+_OVERLAPS = """
+SELECT f.fragment, o.a, o.b, o.score, o.iou, o.overlap_vx, o.reason, o.unit
+FROM overlap o JOIN fragment f ON f.supervoxel = o.a
+WHERE o.accepted AND f.fragment IN (SELECT unnest($ids::UBIGINT[]))
+ORDER BY o.a, o.b
+"""
+
+_MERGE_PATHS = """
+WITH RECURSIVE path AS (
+  SELECT m.b AS start, m.a, m.b, m.score, m.area_nm2, m.rank FROM merge m WHERE m.b IN (SELECT unnest($ids::UBIGINT[]))
+  UNION ALL
+  SELECT p.start, m.a, m.b, m.score, m.area_nm2, m.rank FROM path p JOIN merge m ON m.b = p.a AND m.rank > p.rank
+)
+SELECT * FROM path ORDER BY start, rank
+"""
+"""A group keeps the lower name, so the name of a fragment's group changes exactly at the merges on this path."""
+
+_ONCE = """
+SELECT stage, min(unit) AS unit FROM unit WHERE stage IN ('reconcile', 'agglomerate') GROUP BY stage ORDER BY stage DESC
+"""
+
+
+@dataclass
+class Bodies:
+    """What is known of some supervoxels, by id."""
+
+    rows: dict[int, dict[str, Any]]
+    overlaps: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    merges: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    joiners: list[Key] = field(default_factory=list)
+
+    def units(self) -> set[Key]:
+        """The units that made these supervoxels and joined them to their objects."""
+        found: set[Key] = {("segment", r["unit"]) for r in self.rows.values()} | set(self.joiners)
+        return found | {("overlap", o["unit"]) for rows in self.overlaps.values() for o in rows}
+
+    def step(self, supervoxel: int, title: str, units: Mapping[Key, Trace], segment: Trace | None) -> Trace:
+        """A supervoxel, what joined it to its object, and (as `segment`) the block that made it."""
+        r = self.rows.get(supervoxel)
+        if r is None:
+            return Trace(f"{title}: none", "supervoxel", {"supervoxel": Id(supervoxel)})
+        facts = {
+            "supervoxel": Id(supervoxel),
+            "object": None if r["object"] is None else Id(r["object"]),
+            "size_vx": r["size_vx"],
+            "boundary": r["boundary"],
+            "origin": r["origin"],
+            "fragment": None if r["fragment"] is None else Id(r["fragment"]),
+        }
+        steps = [] if r["object"] is None else [self._joining(r, units)]
+        return Trace(f"{title} {supervoxel}", "supervoxel", facts, (*steps, *([segment] if segment else [])))
+
+    def _joining(self, r: Mapping[str, Any], units: Mapping[Key, Trace]) -> Trace:
+        across = self._across(r["supervoxel"], r["fragment"])
+        merges = self.merges[r["fragment"]]
+        steps = [
+            *(
+                Trace(
+                    f"overlap {o['a']} = {o['b']}",
+                    "overlap",
+                    {"a": Id(o["a"]), "b": Id(o["b"]), **{n: o[n] for n in ("score", "iou", "overlap_vx", "reason")}},
+                    (units["overlap", o["unit"]],) if ("overlap", o["unit"]) in units else (),
+                )
+                for o in across
+            ),
+            *(merge_step(m) for m in merges),
+            *(units[k] for k in self.joiners if k in units),
+        ]
+        facts = {
+            "object": Id(r["object"]),
+            "overlaps_on_path": len(across),
+            "merges_on_path": len(merges),
+            "weakest_on_path": min((m["score"] for m in merges), default=None),
+            "weakest_in_object": r["weakest_merge"],
+            "supervoxels_in_object": r["object_supervoxels"],
+        }
+        return Trace(f"joined to object {r['object']}", "joining", facts, tuple(steps))
+
+    def _across(self, supervoxel: int, fragment: int) -> list[dict[str, Any]]:
+        """Accepted overlaps on a shortest way from the supervoxel to the one that names its fragment."""
+        if supervoxel == fragment:
+            return []
+        graph = nx.Graph()
+        for o in self.overlaps[fragment]:
+            graph.add_edge(o["a"], o["b"], row=o)
+        if supervoxel not in graph or fragment not in graph:
+            return []
+        way = nx.shortest_path(graph, supervoxel, fragment)
+        return [graph.edges[pair]["row"] for pair in pairwise(way)]
+
+
+def merge_step(m: Mapping[str, Any]) -> Trace:
+    """One merge."""
+    facts = {"a": Id(m["a"]), "b": Id(m["b"]), **{n: m[n] for n in ("score", "area_nm2", "rank")}}
+    return Trace(f"merge {m['b']} into {m['a']}", "merge", facts)
+
+
+def bodies_of(db: Database, supervoxels: Iterable[int]) -> Bodies:
+    """Look up supervoxels and what joined them to their objects; before agglomerate has run, the supervoxels alone."""
+    wanted = sorted(set(supervoxels))
+    if not db.has("member", "object", "merge", "overlap", "fragment"):
+        rows = db.fetch(
+            "SELECT *, NULL AS fragment, NULL AS object FROM supervoxel "
+            "WHERE supervoxel IN (SELECT unnest($ids::UBIGINT[]))",
+            {"ids": wanted},
+        )
+        return Bodies({r["supervoxel"]: r for r in rows})
+    found = Bodies({r["supervoxel"]: r for r in db.fetch(_SUPERVOXELS, {"ids": wanted})})
+    fragments = sorted({r["fragment"] for r in found.rows.values() if r["fragment"] is not None})
+    split = sorted({r["fragment"] for r in found.rows.values() if r["fragment"] not in {None, r["supervoxel"]}})
+    for o in db.fetch(_OVERLAPS, {"ids": split}):
+        found.overlaps[o["fragment"]].append(o)
+    for m in db.fetch(_MERGE_PATHS, {"ids": fragments}):
+        found.merges[m["start"]].append(m)
+    found.joiners = [(r["stage"], r["unit"]) for r in db.fetch(_ONCE)]
+    return found
