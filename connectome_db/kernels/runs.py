@@ -33,7 +33,7 @@ def decode(start: I64, length: I64, label: U64, shape: tuple[int, int, int], axi
     size = int(np.prod(shape))
     covered = int(length.sum())
     if covered < size or (size and (start[0] != 0 or (start[1:] != start[:-1] + length[:-1]).any())):
-        raise ValueError(f"wanted runs that cover {size} voxels of the slab, got {covered}")
+        raise ValueError(f"wanted runs that cover {size} voxels of the slab without gaps, got {covered} voxels")
     front = (shape[axis], *(n for k, n in enumerate(shape) if k != axis))
     flat = np.repeat(label, length)[:size]
     return np.ascontiguousarray(np.moveaxis(flat.reshape(front), 0, axis))

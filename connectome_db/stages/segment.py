@@ -1,6 +1,6 @@
 """Image -> supervoxels, block by block: affinities from a U-Net, then a seeded watershed.
 
-    read   core grown by `halo_vx`, start on the network's lattice
+    read   core grown by `halo_vx`
       ├── aprons: what this block says about the first voxels of its upper neighbours, for `overlap`
       └── core: the only voxels this block writes
 
@@ -29,8 +29,6 @@ from connectome_db.spec import Block, Found, Network, Params, Plan, Result, Rows
 IMAGE, MASK = "render.image", "mask.mask"
 BACKGROUND_CLASSES = (1, 2, 4, 5)
 """Mask classes without tissue: outside, resin, crack, blank. Folds and low signal are segmented as well as can be."""
-LATTICE_VX = (2, 8, 8)
-"""Reads start on multiples of this, so that networks whose lattice divides it agree between blocks."""
 
 U8 = npt.NDArray[np.uint8]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -45,7 +43,7 @@ class SegmentParams(Params):
     model: str = "phantom-affinity"
     """Name of the affinity network."""
     block_vx: tuple[Extent, Extent, Extent] = (16, 128, 128)
-    """Voxels (z, y, x) that one block writes; multiples of (2, 8, 8) keep blocks on the network's lattice."""
+    """Voxels (z, y, x) that one block writes: larger blocks waste less on the halo and need more memory."""
     halo_vx: tuple[Count, Count, Count] = (4, 32, 32)
     """Context (z, y, x) read on each side: the network's margin plus about 100 nm of tissue."""
     apron_vx: tuple[Extent, Extent, Extent] = (2, 8, 8)
@@ -69,7 +67,7 @@ class SegmentParams(Params):
 
 
 def plan(found: Found, params: SegmentParams) -> Plan:
-    """Blocks over the image; each reads its core grown by the halo, from a multiple of `LATTICE_VX` on."""
+    """Blocks over the image; each reads its core grown by the halo."""
     if any(a > h for a, h in zip(params.apron_vx, params.halo_vx, strict=True)):
         raise StageError(
             f"segment.apron_vx {params.apron_vx}: wanted at most halo_vx {params.halo_vx} (z, y, x), which is all "
@@ -77,10 +75,7 @@ def plan(found: Found, params: SegmentParams) -> Plan:
         )
     bounds = found.inputs[IMAGE].bounds
     blocks = plans.grid(bounds, params.block_vx)
-    reads = plans.grow(blocks.cores, params.halo_vx, params.halo_vx)
-    step = np.asarray(LATTICE_VX, dtype=np.int64)
-    reads[:, :3] = reads[:, :3] // step * step
-    reads = plans.clip(reads, bounds)
+    reads = plans.halo(blocks.cores, params.halo_vx, bounds)
     return plans.reading(blocks, (IMAGE, reads), (MASK, reads))
 
 
@@ -132,8 +127,8 @@ def segment(affinity: U8, tissue: npt.NDArray[np.bool_], block: Block[SegmentPar
 def affinities(network: Network, image: U8, box: Box) -> U8:
     """Affinity uint8 (3, z, y, x) to the lower neighbour on z, y, x; 255 = surely the same object.
 
-    Rounded to 8 bits at once: differences in the last bits of a network's output do not reach the labels. Where `box`
-    does not start on the network's lattice (the border of the volume), the image is mirrored outwards to it.
+    Rounded to 8 bits at once: differences in the last bits of a network's output do not reach the labels. The image is
+    mirrored outwards from the start of `box` to the network's lattice, so that all blocks see one lattice.
     """
     wanted = ("aff_z1", "aff_y1", "aff_x1")
     absent = [name for name in wanted if name not in network.channels]

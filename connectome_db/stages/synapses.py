@@ -25,8 +25,6 @@ from connectome_db.spec import NM3, Block, Found, Network, Params, Plan, Result,
 IMAGE, SUPERVOXELS, MASK = "render.image", "segment.supervoxels", "mask.mask"
 BACKGROUND_CLASSES = (1, 2, 4, 5)
 """Mask classes without tissue: outside, resin, crack, blank."""
-LATTICE_VX = (2, 8, 8)
-"""Reads start on multiples of this, so that networks whose lattice divides it agree between blocks."""
 
 U8 = npt.NDArray[np.uint8]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -55,14 +53,11 @@ class SynapsesParams(Params):
 
 
 def plan(found: Found, params: SynapsesParams) -> Plan:
-    """Blocks; each reads its core grown by the halo, from a multiple of `LATTICE_VX` on."""
+    """Blocks; each reads its core grown by the halo."""
     bounds = found.inputs[IMAGE].bounds
     blocks = plans.grid(bounds, params.block_vx)
     z, y, x = (int(np.ceil(params.halo_nm / step)) for step in found.voxel_nm)
-    reads = plans.grow(blocks.cores, (z, y, x), (z, y, x))
-    step = np.asarray(LATTICE_VX, dtype=np.int64)
-    reads[:, :3] = reads[:, :3] // step * step
-    reads = plans.clip(reads, bounds)
+    reads = plans.halo(blocks.cores, (z, y, x), bounds)
     return plans.reading(blocks, (IMAGE, reads), (SUPERVOXELS, reads), (MASK, reads))
 
 
@@ -101,7 +96,7 @@ def evidence(network: Network, image: U8, box: Box) -> tuple[U8, U8, U8]:
             f"model {network.model_id}: wanted the channels {', '.join(wanted)}, got {', '.join(network.channels)}; "
             "name a model for the task 'cleft' in synapses.model"
         )
-    # Where the box does not start on the network's lattice (the border of the volume), mirror outwards to it.
+    # Mirrored outwards to the network's lattice, so that all blocks see one lattice.
     extra = [lo % step for lo, step in zip(box.lo, network.alignment_vx, strict=True)]
     padded = np.pad(image, [(n, 0) for n in extra], mode="symmetric")
     predicted = network.predict(padded)[(slice(None), *(slice(n, None) for n in extra))]
