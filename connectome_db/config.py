@@ -33,10 +33,12 @@ class Dataset(BaseModel):
     """The list of tiles, relative to the project (CSV, JSON, a layout text file, or a directory of images)."""
     origin_px: tuple[int, int] = (0, 0)
     """Stage position (y, x) in pixels that is the origin of every frame. Fixed when the project is made."""
-    tile_overlap_px: int | None = None
-    """Overlap of neighbouring tiles, for directories of images without positions."""
+    tile_overlap_px: tuple[int, int] | None = None
+    """Overlap (y, x) of neighbouring tiles, for directories of images without positions."""
     section: int | None = None
     """Section number, for directories of images that do not say it."""
+    value_range: tuple[int, int] | None = None
+    """Grey values of 16-bit tiles that become 0 and 255."""
 
 
 class RegionSpec(BaseModel):

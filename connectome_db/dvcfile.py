@@ -1,4 +1,4 @@
-"""dvc.yaml, generated from the pipeline: one DVC stage per layer, and `identity`, which notices code, models and regions.
+"""dvc.yaml, generated from the pipeline: one DVC stage per layer, and `identity`, which notices code and models.
 
 `identity` always runs. It writes, per stage, everything but input data that decides its result: digest of the code that
 the stage reaches, model ID, parameters, overrides with their boxes. A comment changes none of these files, so it runs
@@ -28,7 +28,7 @@ def _stage_entry(stage: AnyStage, manifest: str) -> dict[str, Any]:
         if name == RAW:
             raw = Path(manifest)
             # The folder of the manifest holds the tiles: a changed tile makes DVC run the stages that read pixels.
-            deps.append(str(raw.parent) if raw.parent != Path() else manifest)
+            deps.append(str(raw.parent) if raw.suffix and raw.parent != Path() else manifest)
         else:
             deps.append(f"data/{name.partition('.')[0]}")
     return {

@@ -24,7 +24,7 @@ from connectome_db.environment import code_facts, environment_facts, host_facts,
 from connectome_db.errors import RunError, StoreError
 from connectome_db.inputs import Parts
 from connectome_db.plans import FAR
-from connectome_db.prepare import Prepared, core, name, params_digest
+from connectome_db.prepare import Prepared, core, name, params_digest, prepare
 from connectome_db.provenance import FORMAT, array_digest, table_digest
 from connectome_db.runner import Outcome, done_units, now, warn
 from connectome_db.spec import Rows, Volume
@@ -293,6 +293,19 @@ def is_current(prepared: Prepared) -> bool:
         return False
     provenance = prepared.project.provenance(prepared.stage.name)
     return keys == prepared.keys and record == _record(prepared, record["outputs"]) and provenance.is_dir()
+
+
+def only_damaged(project: Project, stage: str) -> None:
+    """Raise RunError when units were never computed: `finish` mends damage, it does not start a stage."""
+    prepared = prepare(project, project.stage(stage))
+    store = Store(project.store)
+    known = store.lookup(stage, prepared.keys)
+    never = [i for i, k in enumerate(prepared.keys) if k not in known]
+    if never:
+        raise RunError(
+            f"stage {stage} is not complete: {len(never)} of {len(prepared.keys)} units were never computed "
+            f"(e.g. {name(prepared, never[0])}). Run `connectome run {stage}`, or the missing --part."
+        )
 
 
 def finish(prepared: Prepared, outcome: Outcome) -> None:

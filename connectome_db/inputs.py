@@ -18,6 +18,7 @@ from connectome_db import ids, plans, sources, tables, volumes
 from connectome_db.config import Project
 from connectome_db.errors import RunError, StageError, nearest
 from connectome_db.geometry import Box
+from connectome_db.manifest import Manifest, read_manifest
 from connectome_db.provenance import from_hex, merkle, seed_of, table_digest, touching, upstream_digests
 from connectome_db.spec import RAW, AnyStage, Array, Block, Extent, Found, Network, Params, Plan, Read, Volume
 
@@ -39,17 +40,22 @@ class Parts:
         return merkle(self.codes, self.digests)
 
 
-def scan_raw(project: Project) -> pa.Table:
-    """The tiles of the manifest as found on disk (cached by file signature), columns of `raw.tiles`."""
+def open_manifest(project: Project) -> Manifest:
+    """The list of tiles."""
     d = project.dataset
-    manifest = sources.read_manifest(
+    return read_manifest(
         project.manifest,
-        d.origin_px,
+        origin_px=d.origin_px,
         pixel_nm=(d.voxel_nm[1], d.voxel_nm[2]),
         overlap_px=d.tile_overlap_px,
         section=d.section,
+        value_range=d.value_range,
     )
-    return sources.scan(manifest, project.state / "scan.parquet", progress=None)
+
+
+def scan_raw(project: Project) -> pa.Table:
+    """The tiles of the manifest as found on disk (cached by file signature), columns of `raw.tiles`."""
+    return sources.scan(open_manifest(project), project.state / "scan.parquet")
 
 
 def raw_parts(rows: pa.Table) -> Parts:
@@ -140,7 +146,9 @@ class BlockReader:
     def __init__(self, project: Project, stage: AnyStage, plan: Plan, inputs: Inputs, network: Network | None) -> None:
         self.project, self.stage, self.plan, self.inputs, self.network = project, stage, plan, inputs, network
         self._outputs = {f"{s.name}.{o.name}": o for s in project.stages for o in s.outputs}
-        self._tiles = sources.Tiles(inputs.raw, project.manifest) if inputs.raw is not None else {}
+        self._tiles: Mapping[str, npt.NDArray[np.uint8]] = {}
+        if inputs.raw is not None:
+            self._tiles = sources.Tiles(inputs.raw, open_manifest(project).root)
 
     def _touched(self, read: Read, box: Box | None) -> npt.NDArray[np.uint64]:
         parts = self.inputs.parts[read.input]

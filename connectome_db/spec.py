@@ -96,7 +96,7 @@ class Volume:
     doc: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Rows:
     """A table output.
 

@@ -1,0 +1,51 @@
+"""`connectome`: the commands a person types. They choose and print; everything else is in the modules they call."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # results must not depend on a linear algebra library's threads
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+import typer
+
+from connectome_db.cli import ask, make, project, work
+from connectome_db.cli.console import ERR
+from connectome_db.errors import ConnectomeError
+
+app = typer.Typer(
+    name="connectome",
+    help="A provenance-first connectome database: raw EM tiles to a queryable graph, every edge traceable to its tiles.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for module in (project, work, ask, make):
+    module.register(app)
+
+
+def run() -> None:
+    """Entry point. An error that a user can mend prints its text and exits with 1; no traceback."""
+    try:
+        app()
+    except ConnectomeError as e:
+        ERR.print(f"[bold red]error:[/] {_escape(str(e))}", soft_wrap=True, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        ERR.print("[yellow]stopped.[/] Units that are done are kept: run the command again to go on.")
+        sys.exit(130)
+    except BrokenPipeError:  # `connectome … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,115 @@
+"""Commands about a project: init, status, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from connectome_db.cli.console import OUT, ProjectOption, open_project
+from connectome_db.errors import ConfigError, ConnectomeError
+
+
+def _voxel(text: str) -> tuple[float, float, float]:
+    try:
+        z, y, x = (float(v) for v in text.replace("x", ",").split(","))
+    except ValueError as e:
+        raise ConfigError(f"--voxel-nm {text!r}: wanted three numbers z,y,x in nm, e.g. 30,4,4") from e
+    return z, y, x
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of the new project.")],
+    voxel_nm: Annotated[str, typer.Option(help="Voxel size z,y,x in nm, e.g. 30,4,4.", show_default=False)],
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="List of tiles (CSV, JSON, layout text) or a directory of images. Default: raw/manifest.csv."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the dataset; default: the folder's.")] = None,
+    models: Annotated[str, typer.Option(help="Family of networks: phantom, ac3 (30x6x6 nm), fib25 (10 nm).")] = "ac3",
+    tile_overlap_px: Annotated[int | None, typer.Option(help="Overlap, for directories without positions.")] = None,
+    section: Annotated[int | None, typer.Option(help="Section number, where the file names do not say it.")] = None,
+) -> None:
+    """Make a project around your own tiles. Tiles are read where they are, never copied or changed.
+
+    Examples:
+
+        connectome init mybrain --manifest /scans/run7/tiles.csv --voxel-nm 40,4,4
+
+        connectome init here --manifest montage/vem_165 --voxel-nm 30,8,8 --tile-overlap-px 180 --section 165
+    """
+    from connectome_db import newproject  # noqa: PLC0415
+    from connectome_db.stages.pipeline import STAGES  # noqa: PLC0415
+
+    newproject.need_tools()
+    listed = newproject.as_named(manifest, folder) if manifest else "raw/manifest.csv"
+    p = newproject.create(
+        folder,
+        name=name or folder.resolve().name,
+        manifest=listed,
+        voxel_nm=_voxel(voxel_nm),
+        stages=STAGES,
+        changes=newproject.model_changes(STAGES, models),
+        tile_overlap_px=tile_overlap_px,
+        section=section,
+    )
+    OUT.print(f"[bold]{p.dataset.name}[/] is a project now: {p.root}")
+    OUT.print(f"  tiles      {listed}, origin (y, x) = {p.dataset.origin_px} px, voxel {p.voxel_nm} nm", highlight=False)
+    OUT.print("  parameters params.yaml (every one with its meaning); how to start ranks: launch.yaml")
+    OUT.print(f"Next: [bold]cd {folder} && dvc repro[/], then [bold]connectome status[/]")
+
+
+def status(project: ProjectOption = None) -> None:
+    """Say per stage what is done and what would run. Computes nothing. Example: connectome status"""
+    from connectome_db import prepare, runner  # noqa: PLC0415
+    from connectome_db.finish import is_current  # noqa: PLC0415
+    from connectome_db.store import Store  # noqa: PLC0415
+
+    p = open_project(project)
+    store = Store(p.store)
+    table = Table("stage", "units", "done", "to do", "data/", header_style="bold")
+    stale: set[str] = set()
+    for stage in p.stages:
+        upstream = {n.partition(".")[0] for n in stage.inputs} & stale
+        if upstream:
+            table.add_row(stage.name, "?", "?", "?", f"waits for {', '.join(sorted(upstream))}")
+            stale.add(stage.name)
+            continue
+        try:
+            prepared = prepare.prepare(p, stage)
+        except ConnectomeError as e:
+            table.add_row(stage.name, "?", "?", "?", str(e).splitlines()[0])
+            stale.add(stage.name)
+            continue
+        done = len(runner.done_units(prepared, store))
+        current = is_current(prepared)
+        if not current:
+            stale.add(stage.name)
+        todo = len(prepared.keys) - done
+        table.add_row(
+            stage.name, str(len(prepared.keys)), str(done), str(todo), "current" if current else "to be made"
+        )
+    OUT.print(table)
+    OUT.print("Everything is current." if not stale else "`dvc repro` makes what is missing.")
+
+
+def doctor(project: ProjectOption = None) -> None:
+    """Check the installation: Python, packages, MPI, TensorFlow, DVC, git, disk. Example: connectome doctor"""
+    from connectome_db import doctor as module  # noqa: PLC0415
+
+    table = Table("check", "", "found", header_style="bold")
+    results = module.check_all((project or Path()).resolve())
+    for r in results:
+        table.add_row(r.what, "[green]ok[/]" if r.ok else "[red]FAILS[/]", r.found if r.ok else f"{r.found}\n{r.remedy}")
+    OUT.print(table)
+    if not all(r.ok for r in results):
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(init)
+    app.command()(status)
+    app.command()(doctor)

@@ -1,0 +1,127 @@
+"""Make a project: params.yaml, launch.yaml, dvc.yaml, a git and a DVC repository around raw tiles."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from connectome_db import config, dvcfile, paramsfile
+from connectome_db.errors import ConfigError, RunError, nearest
+from connectome_db.manifest import origin_of, read_manifest
+from connectome_db.networks import registry
+from connectome_db.spec import NM3, AnyStage
+
+LAUNCH = """\
+# How work is started. Not hashed: nothing here can change a result.
+ranks: 0                          # workers; 0 runs in one process
+mpiexec: [mpiexec, -n, "{n}"]     # SLURM: [srun, -n, "{n}"]
+store: .connectome/store          # the unit store, on the same file system as the project
+allow_missing: false              # go on without tiles that cannot be used
+strict: false                     # refuse uncommitted changes, and hash every unit again before it is used
+"""
+GITIGNORE = "/.connectome/\n/raw/\n/truth/\n/.venv/\n*.tmp\n"
+
+
+def run(folder: Path, *command: str) -> None:
+    """Run a tool in a folder. Raises RunError with its last words when it fails."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, errors="replace")
+    if done.returncode:
+        raise RunError(f"`{' '.join(command)}` failed in {folder}: {(done.stderr or done.stdout).strip()[-2000:]}")
+
+
+def model_changes(stages: tuple[AnyStage, ...], family: str) -> dict[str, dict[str, Any]]:
+    """Which model each network stage uses, for a family of models ("phantom": phantom-affinity, phantom-cleft)."""
+    known = sorted(p.name for p in registry.BUNDLED.iterdir() if p.is_dir()) if registry.BUNDLED.is_dir() else []
+    families = sorted({n.rpartition("-")[0] for n in known})
+    if family not in families:
+        raise ConfigError(f"model family {family!r}: none of that name comes with the package{nearest(family, families)}")
+    changes: dict[str, dict[str, Any]] = {}
+    for stage in stages:
+        if stage.network:
+            name = f"{family}-{stage.network}"
+            # A family without a network for a task falls back on the default, which the summary names.
+            if name in known:
+                changes[stage.name] = {"model": name}
+    return changes
+
+
+def create(
+    root: Path,
+    *,
+    name: str,
+    manifest: str,
+    voxel_nm: NM3,
+    stages: tuple[AnyStage, ...],
+    changes: Mapping[str, Mapping[str, Any]],
+    tile_overlap_px: tuple[int, int] | None = None,
+    section: int | None = None,
+    value_range: tuple[int, int] | None = None,
+) -> config.Project:
+    """Write the project's files and make its repositories. Existing params.yaml is an error: nothing is overwritten."""
+    if (root / "params.yaml").exists():
+        raise ConfigError(f"{root} is a project already (it has params.yaml); choose another folder")
+    root.mkdir(parents=True, exist_ok=True)
+    found = read_manifest(
+        root / manifest,
+        pixel_nm=(voxel_nm[1], voxel_nm[2]),
+        overlap_px=tile_overlap_px,
+        section=section,
+        value_range=value_range,
+    )
+    dataset = config.Dataset(
+        name=name,
+        voxel_nm=voxel_nm,
+        manifest=manifest,
+        origin_px=origin_of(found),
+        tile_overlap_px=tile_overlap_px,
+        section=section,
+        value_range=value_range,
+    )
+    (root / "params.yaml").write_text(paramsfile.render(dataset, stages, changes))
+    (root / "launch.yaml").write_text(LAUNCH)
+    (root / ".gitignore").write_text(GITIGNORE)
+    (root / "queries").mkdir(exist_ok=True)
+    project = config.load(root, stages)
+    dvcfile.write(project)
+    dvcfile.write_identity(project)
+    if not (root / ".git").exists():
+        run(root, "git", "init", "-q")
+    if not (root / ".dvc").exists():
+        dvc(root, "init", "-q")
+        # reflink or hard link: data/, DVC's cache and the unit store then share their bytes
+        dvc(root, "config", "cache.type", "reflink,hardlink,copy")
+        dvc(root, "config", "core.analytics", "false")
+        dvc(root, "config", "core.check_update", "false")
+    run(root, "git", "add", ".")
+    identity = ["-c", "user.name=connectome", "-c", "user.email=connectome@localhost"] if not _git_knows_user(root) else []
+    run(root, "git", *identity, "commit", "-q", "-m", f"Start project {name}")
+    return project
+
+
+def _git_knows_user(root: Path) -> bool:
+    done = subprocess.run(["git", "config", "user.email"], cwd=root, capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def dvc(root: Path, *arguments: str) -> None:
+    """Run DVC of this interpreter in a project, quietly."""
+    run(root, sys.executable, "-m", "dvc", *arguments)
+
+
+def as_named(manifest: Path, root: Path) -> str:
+    """The manifest's path as params.yaml will name it: relative to the project when inside it, else absolute."""
+    absolute = manifest.resolve()
+    try:
+        return str(absolute.relative_to(root.resolve()))
+    except ValueError:
+        return str(absolute)
+
+
+def need_tools() -> None:
+    """Raise RunError unless git is there."""
+    if shutil.which("git") is None:
+        raise RunError("git is not on PATH: it is needed to record revisions; install git")

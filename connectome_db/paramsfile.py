@@ -1,0 +1,61 @@
+"""params.yaml for a new project: every parameter of every stage with its default and its meaning as a comment."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from connectome_db.config import Dataset
+from connectome_db.spec import AnyStage
+
+HEADER = """What decides the result, and nothing else. Axes are (z, y, x); names carry their units.
+Editing a value and running `dvc repro` recomputes the units it touches, and those that read them."""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        seq = CommentedSeq(_plain(v) for v in value)
+        seq.fa.set_flow_style()
+        return seq
+    return value
+
+
+def _section(model: type[BaseModel], values: Mapping[str, Any]) -> CommentedMap:
+    out = CommentedMap()
+    for name, field in model.model_fields.items():
+        out[name] = _plain(values[name])
+        if field.description:
+            text = " ".join(field.description.split())
+            out.yaml_set_comment_before_after_key(name, before=text, indent=2)
+    return out
+
+
+def render(dataset: Dataset, stages: tuple[AnyStage, ...], changes: Mapping[str, Mapping[str, Any]]) -> str:
+    """params.yaml as text; `changes` maps a stage to parameters that differ from its defaults."""
+    document = CommentedMap()
+    document.yaml_set_start_comment(HEADER)
+    document["dataset"] = _section(Dataset, dataset.model_dump(mode="json"))
+    for stage in stages:
+        params = stage.params(**changes.get(stage.name, {}))
+        document[stage.name] = _section(stage.params, params.model_dump(mode="json"))
+        document.yaml_set_comment_before_after_key(stage.name, before=f"\n{stage.name}: {stage.summary}")
+    document["regions"] = CommentedMap()
+    document.yaml_set_comment_before_after_key(
+        "regions",
+        before="\nNamed boxes, e.g. corner: {box_nm: [0, 0, 0, 600, 2000, 2000], note: weak osmium}. "
+        "Boxes are (z0, y0, x0, z1, y1, x1); write box_vx for voxels.",
+    )
+    document["overrides"] = CommentedMap()
+    document.yaml_set_comment_before_after_key(
+        "overrides", before="\nParameters that hold in a region only, e.g. segment: {corner: {seed_distance_nm: 40}}"
+    )
+    yaml = YAML()
+    yaml.width = 110
+    sink = io.StringIO()
+    yaml.dump(document, sink)
+    return sink.getvalue()
