@@ -22,7 +22,12 @@ PAIR_AFFINE = Table(
         Column(name="features", dtype="int32", doc="Feature matches tried."),
         Column(name="inliers", dtype="int32", doc="Feature matches that agree with the map."),
         Column(name="rms_px", dtype="float64", unit="px", doc="Root mean square distance of the inliers."),
-        Column(name="accepted", dtype="bool", doc="False: too few inliers; the identity was used instead."),
+        Column(
+            name="method",
+            dtype="string",
+            doc="features, or correlation (a translation, where features failed), or identity (where both failed).",
+        ),
+        Column(name="accepted", dtype="bool", doc="False: nothing was found and the identity was used instead."),
     ),
 )
 
@@ -39,6 +44,25 @@ SECTION_MATCH = Table(
         Column(name="peak_ratio", dtype="float64", doc="Correlation peak over the next best peak."),
         Column(name="correlation", dtype="float64", doc="Normalised cross-correlation at the peak, -1 to 1."),
         Column(name="accepted", dtype="bool", doc="False: refused by the flow's consistency checks."),
+    ),
+)
+
+SECTION_POSE = Table(
+    name="section_pose",
+    doc="The affine part of each section's place in the aligned volume: aligned = [yy yx; xy xx] plane + t.",
+    key=("section",),
+    columns=(
+        SECTION,
+        *(Column(name=n, dtype="float64", doc="Linear part, plane to aligned.") for n in ("yy", "yx", "xy", "xx")),
+        Column(name="ty", dtype="float64", unit="px", doc="Translation, y."),
+        Column(name="tx", dtype="float64", unit="px", doc="Translation, x."),
+        Column(name="matches", dtype="int32", doc="Section matches that carry weight in the solve."),
+        Column(name="residual_px", dtype="float64", unit="px", doc="Median length of their residuals; 0 without any."),
+        Column(
+            name="placed",
+            dtype="string",
+            doc="anchor; matches; or neighbours: no chain of matches reaches the anchor, so it was put between them.",
+        ),
     ),
 )
 
