@@ -1,0 +1,21 @@
+-- title: Neurons that can be reached from a neuron in a few synaptic steps
+-- parameters:
+--   neuron: uint64 — Where to start (object id).
+--   steps: int = 2 — How far, 1 to 10.
+--   min_synapses: int = 1 — Follow connections of at least so many synapses.
+-- columns:
+--   neuron — Neuron reached.
+--   steps — Fewest steps to it.
+--   synapses_in — All counted synapses onto it.
+-- example: neuron=4612249037100285953 steps=2
+WITH RECURSIVE hop(neuron, steps) AS (
+  SELECT $neuron::UBIGINT, 0
+  UNION
+  SELECT c.post, h.steps + 1 FROM hop h JOIN connection c ON c.pre = h.neuron
+  WHERE h.steps < least($steps, 10) AND c.synapses >= $min_synapses
+)
+SELECT h.neuron, min(h.steps) AS steps, any_value(n.synapses_in) AS synapses_in
+FROM hop h JOIN neuron n USING (neuron)
+WHERE h.neuron <> $neuron
+GROUP BY h.neuron
+ORDER BY steps, synapses_in DESC, h.neuron
