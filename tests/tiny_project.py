@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tiny_rows import BLOCK_A, BOUNDS, CORE, FACE, MODEL, ONCE, PAIR, SECTION_UNIT, VOXEL_NM, Row, all_rows, sha
 
 from connectome_db import ids
 from connectome_db.plans import FAR
 from connectome_db.schema.all import OUTPUTS, STAGE_OF, TABLES
+from tests.tiny_rows import BLOCK_A, BOUNDS, CORE, FACE, MODEL, ONCE, PAIR, SECTION_UNIT, VOXEL_NM, Row, all_rows, sha
 
 KINDS = {
     "ingest": "sections",

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-import tiny_project
-
 from connectome_db.query.database import Database, open_database
+from tests import tiny_project
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import tiny_project
-import tiny_rows as t
 
 from connectome_db.errors import QueryError
 from connectome_db.query.database import Database, open_database
 from connectome_db.schema.all import OUTPUTS, TABLES
 from connectome_db.schema.provenance import PROVENANCE
+from tests import tiny_project
+from tests import tiny_rows as t
 
 
 def test_every_table_is_a_view_with_its_columns(db: Database) -> None:

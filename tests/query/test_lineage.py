@@ -7,8 +7,6 @@ from pathlib import Path
 from shutil import which
 
 import pytest
-import tiny_project
-import tiny_rows as t
 from rich.console import Console
 
 from connectome_db.errors import QueryError
@@ -18,6 +16,8 @@ from connectome_db.query.lineage import trace_edge, trace_object, trace_synapse,
 from connectome_db.query.trace import Trace, lineage_rows, to_dot, to_json, to_rich
 from connectome_db.query.units import downstream_units, unit_traces, upstream_units
 from connectome_db.schema.all import OUTPUTS
+from tests import tiny_project
+from tests import tiny_rows as t
 
 SIX_FACTS = ("inputs", "git_commit", "model_id", "params", "environment", "outputs")
 

@@ -4,12 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tiny_project
-import tiny_rows as t
 
 from connectome_db.errors import QueryError
 from connectome_db.query.database import Database, open_database
 from connectome_db.query.named import list_queries, load_query, parse_arguments, run_query, usage
+from tests import tiny_project
+from tests import tiny_rows as t
 
 OWN = Path(__file__).parents[2]
 ALL = list_queries(OWN)
