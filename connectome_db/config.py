@@ -64,6 +64,8 @@ class Launch(BaseModel):
     """Command before `python`; {n} becomes ranks + 1 (the coordinator). `srun -n {n}` on SLURM."""
     store: str = f"{STATE}/store"
     """The unit store; on the same file system as the project."""
+    catalog: str | None = None
+    """SQLAlchemy URL of the catalog of runs; None: SQLite in the project."""
     allow_missing: bool = False
     """Go on although some tiles of the manifest cannot be used."""
     strict: bool = False

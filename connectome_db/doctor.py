@@ -109,7 +109,9 @@ def _links(folder: Path) -> Check:
 
 def _machine() -> Check:
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return Check("machine", memory_gb > 3, f"{os.cpu_count()} cores, {memory_gb:.0f} GB memory", "at least 4 GB are needed")
+    return Check(
+        "machine", memory_gb > 3, f"{os.cpu_count()} cores, {memory_gb:.0f} GB memory", "at least 4 GB are needed"
+    )
 
 
 def check_all(folder: Path) -> list[Check]:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from connectome_db import ids, tables, volumes
+from connectome_db.config import Project
 from connectome_db.environment import code_facts, environment_facts, host_facts, require_git
 from connectome_db.errors import RunError, StoreError
 from connectome_db.inputs import Parts

@@ -38,7 +38,9 @@ def model_changes(stages: tuple[AnyStage, ...], family: str) -> dict[str, dict[s
     known = sorted(p.name for p in registry.BUNDLED.iterdir() if p.is_dir()) if registry.BUNDLED.is_dir() else []
     families = sorted({n.rpartition("-")[0] for n in known})
     if family not in families:
-        raise ConfigError(f"model family {family!r}: none of that name comes with the package{nearest(family, families)}")
+        raise ConfigError(
+            f"model family {family!r}: none of that name comes with the package{nearest(family, families)}"
+        )
     changes: dict[str, dict[str, Any]] = {}
     for stage in stages:
         if stage.network:
@@ -96,15 +98,17 @@ def create(
         dvc(root, "config", "cache.type", "reflink,hardlink,copy")
         dvc(root, "config", "core.analytics", "false")
         dvc(root, "config", "core.check_update", "false")
-    run(root, "git", "add", ".")
-    identity = ["-c", "user.name=connectome", "-c", "user.email=connectome@localhost"] if not _git_knows_user(root) else []
-    run(root, "git", *identity, "commit", "-q", "-m", f"Start project {name}")
+    commit(root, f"Start project {name}")
     return project
 
 
-def _git_knows_user(root: Path) -> bool:
-    done = subprocess.run(["git", "config", "user.email"], cwd=root, capture_output=True, check=False)
-    return done.returncode == 0
+def commit(root: Path, message: str) -> None:
+    """Commit everything that is not ignored; nothing to commit is fine."""
+    run(root, "git", "add", ".")
+    known = subprocess.run(["git", "config", "user.email"], cwd=root, capture_output=True, check=False).returncode == 0
+    who = [] if known else ["-c", "user.name=connectome", "-c", "user.email=connectome@localhost"]
+    if subprocess.run(["git", "diff", "--cached", "--quiet"], cwd=root, check=False).returncode:
+        run(root, "git", *who, "commit", "-q", "-m", message)
 
 
 def dvc(root: Path, *arguments: str) -> None:

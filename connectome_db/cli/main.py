@@ -5,20 +5,15 @@ from __future__ import annotations
 import os
 import sys
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")  # results must not depend on a linear algebra library's threads
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-
 import typer
 
-from connectome_db.cli import ask, make, project, work
+from connectome_db.cli import ask, make, project, settings, work
 from connectome_db.cli.console import ERR
 from connectome_db.errors import ConnectomeError
 
 app = typer.Typer(
     name="connectome",
-    help="A provenance-first connectome database: raw EM tiles to a queryable graph, every edge traceable to its tiles.",
+    help="A provenance-first connectome database: raw EM tiles to a graph whose every edge names what made it.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -30,6 +25,7 @@ for module in (project, work, ask, make):
 
 def run() -> None:
     """Entry point. An error that a user can mend prints its text and exits with 1; no traceback."""
+    assert settings.APPLIED
     try:
         app()
     except ConnectomeError as e:

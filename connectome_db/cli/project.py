@@ -25,11 +25,13 @@ def init(
     voxel_nm: Annotated[str, typer.Option(help="Voxel size z,y,x in nm, e.g. 30,4,4.", show_default=False)],
     manifest: Annotated[
         Path | None,
-        typer.Option(help="List of tiles (CSV, JSON, layout text) or a directory of images. Default: raw/manifest.csv."),
+        typer.Option(help="List of tiles (CSV, JSON, layout text) or a folder of images. [default: raw/manifest.csv]"),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the dataset; default: the folder's.")] = None,
     models: Annotated[str, typer.Option(help="Family of networks: phantom, ac3 (30x6x6 nm), fib25 (10 nm).")] = "ac3",
-    tile_overlap_px: Annotated[int | None, typer.Option(help="Overlap, for directories without positions.")] = None,
+    tile_overlap_px: Annotated[
+        tuple[int, int] | None, typer.Option(metavar="Y X", help="Overlap, for folders without positions.")
+    ] = None,
     section: Annotated[int | None, typer.Option(help="Section number, where the file names do not say it.")] = None,
 ) -> None:
     """Make a project around your own tiles. Tiles are read where they are, never copied or changed.
@@ -38,7 +40,7 @@ def init(
 
         connectome init mybrain --manifest /scans/run7/tiles.csv --voxel-nm 40,4,4
 
-        connectome init here --manifest montage/vem_165 --voxel-nm 30,8,8 --tile-overlap-px 180 --section 165
+        connectome init here --manifest montage/vem_165 --voxel-nm 30,8,8 --tile-overlap-px 180 180
     """
     from connectome_db import newproject  # noqa: PLC0415
     from connectome_db.stages.pipeline import STAGES  # noqa: PLC0415
@@ -56,7 +58,9 @@ def init(
         section=section,
     )
     OUT.print(f"[bold]{p.dataset.name}[/] is a project now: {p.root}")
-    OUT.print(f"  tiles      {listed}, origin (y, x) = {p.dataset.origin_px} px, voxel {p.voxel_nm} nm", highlight=False)
+    OUT.print(
+        f"  tiles      {listed}, origin (y, x) = {p.dataset.origin_px} px, voxel {p.voxel_nm} nm", highlight=False
+    )
     OUT.print("  parameters params.yaml (every one with its meaning); how to start ranks: launch.yaml")
     OUT.print(f"Next: [bold]cd {folder} && dvc repro[/], then [bold]connectome status[/]")
 
@@ -88,9 +92,7 @@ def status(project: ProjectOption = None) -> None:
         if not current:
             stale.add(stage.name)
         todo = len(prepared.keys) - done
-        table.add_row(
-            stage.name, str(len(prepared.keys)), str(done), str(todo), "current" if current else "to be made"
-        )
+        table.add_row(stage.name, str(len(prepared.keys)), str(done), str(todo), "current" if current else "to be made")
     OUT.print(table)
     OUT.print("Everything is current." if not stale else "`dvc repro` makes what is missing.")
 
@@ -102,7 +104,9 @@ def doctor(project: ProjectOption = None) -> None:
     table = Table("check", "", "found", header_style="bold")
     results = module.check_all((project or Path()).resolve())
     for r in results:
-        table.add_row(r.what, "[green]ok[/]" if r.ok else "[red]FAILS[/]", r.found if r.ok else f"{r.found}\n{r.remedy}")
+        table.add_row(
+            r.what, "[green]ok[/]" if r.ok else "[red]FAILS[/]", r.found if r.ok else f"{r.found}\n{r.remedy}"
+        )
     OUT.print(table)
     if not all(r.ok for r in results):
         raise typer.Exit(1)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from connectome_db.cli.console import ERR, OUT, ProjectOption, open_project
 from connectome_db.errors import ConfigError
+
+if TYPE_CHECKING:
+    from connectome_db.config import Project
 
 StageArgument = Annotated[str, typer.Argument(help="Stage, e.g. segment.", show_default=False)]
 
@@ -26,12 +29,14 @@ def run(
     project: ProjectOption = None,
     ranks: Annotated[int | None, typer.Option(min=0, help="Workers; 0 runs here. Default: launch.yaml.")] = None,
     part: Annotated[str | None, typer.Option(help="Job array: every n-th unit, i/n from 0/n. Does not finish.")] = None,
-    executor: Annotated[Literal["serial", "mpi", "dask"] | None, typer.Option(help="Default: mpi for ranks > 0.")] = None,
+    executor: Annotated[
+        Literal["serial", "mpi", "dask"] | None, typer.Option(help="Default: mpi for ranks > 0.")
+    ] = None,
     allow_missing: Annotated[bool, typer.Option(help="Go on without tiles that cannot be used.")] = False,
     strict: Annotated[bool, typer.Option(help="Refuse uncommitted changes; re-hash every unit.")] = False,
     same_environment: Annotated[bool, typer.Option(help="Redo units made in another environment.")] = False,
 ) -> None:
-    """Compute what is not done of a stage, and make data/<stage>.
+    """Compute what is not done of a stage, and make data/STAGE.
 
     Examples:
 
@@ -70,7 +75,7 @@ def finish_(
     project: ProjectOption = None,
     strict: Annotated[bool, typer.Option(help="Refuse uncommitted changes; re-hash every unit.")] = False,
 ) -> None:
-    """Assemble data/<stage> from finished units; damaged ones are named and computed again.
+    """Assemble data/STAGE from finished units; damaged ones are named and computed again.
 
     Example: connectome finish segment
     """
@@ -88,14 +93,15 @@ def finish_(
     OUT.print(f"[bold]{stage}[/] finished: {outcome.total} units, {outcome.computed} computed again", highlight=False)
 
 
-def _record(project: object, stage: str) -> None:
-    from connectome_db.catalog import record_stage  # noqa: PLC0415
+def _record(project: Project, stage: str) -> None:
+    from connectome_db.catalog import Catalog, default_url  # noqa: PLC0415
 
-    record_stage(project, stage)
+    with Catalog(project.launch.catalog or default_url(project.root)) as catalog:
+        catalog.record_run(project.root, stage)
 
 
 def identity(project: ProjectOption = None) -> None:
-    """Write identity/<stage>.json: code, model, parameters and regions per stage. `dvc repro` calls it."""
+    """Write identity/STAGE.json: code, model, parameters and regions per stage. `dvc repro` calls it."""
     from connectome_db.dvcfile import write_identity  # noqa: PLC0415
 
     changed = write_identity(open_project(project))

@@ -1,0 +1,215 @@
+"""Commands that ask: trace, sql, query, tables, check."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from connectome_db.cli.console import ERR, OUT, ProjectOption, root_of, show
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+
+    from connectome_db.query.database import Database
+    from connectome_db.query.named import NamedQuery
+    from connectome_db.query.trace import Trace
+
+trace_app = typer.Typer(no_args_is_help=True, help="What made this? Lineage from a result down to raw tiles.")
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON; ids as strings.")]
+DotOption = Annotated[bool, typer.Option("--dot", help="Graphviz, for `dot -Tsvg`.")]
+FormatOption = Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print rows.")]
+LimitOption = Annotated[int, typer.Option(min=1, help="Rows to print as a table.")]
+
+
+def _open(project: Path | None) -> Database:
+    from connectome_db.query.database import open_database  # noqa: PLC0415  DuckDB loads only when asked
+
+    return open_database(root_of(project))
+
+
+def _print_trace(trace: Trace, as_json: bool, as_dot: bool) -> None:
+    from connectome_db.query.trace import to_dot, to_json, to_rich  # noqa: PLC0415
+
+    if as_json:
+        sys.stdout.write(to_json(trace) + "\n")
+    elif as_dot:
+        sys.stdout.write(to_dot(trace))
+    else:
+        OUT.print(to_rich(trace))
+
+
+@trace_app.command("edge")
+def trace_edge(
+    pre: Annotated[int, typer.Argument(help="Presynaptic neuron.")],
+    post: Annotated[int, typer.Argument(help="Postsynaptic neuron.")],
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+    as_dot: DotOption = False,
+) -> None:
+    """A connection: its synapses, supervoxels, merges, blocks, sections, tiles. `connectome trace edge PRE POST`"""
+    from connectome_db.query import lineage  # noqa: PLC0415
+
+    with _open(project) as db:
+        _print_trace(lineage.trace_edge(db, pre, post), as_json, as_dot)
+
+
+@trace_app.command("synapse")
+def trace_synapse(
+    synapse: Annotated[int, typer.Argument(help="Synapse id.")],
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+    as_dot: DotOption = False,
+) -> None:
+    """One synapse. `connectome trace synapse ID`"""
+    from connectome_db.query import lineage  # noqa: PLC0415
+
+    with _open(project) as db:
+        _print_trace(lineage.trace_synapse(db, synapse), as_json, as_dot)
+
+
+@trace_app.command("object")
+def trace_object(
+    obj: Annotated[int, typer.Argument(metavar="OBJECT", help="Object (neuron) id.")],
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+    as_dot: DotOption = False,
+) -> None:
+    """An object: its supervoxels and the merges that made it. `connectome trace object ID`"""
+    from connectome_db.query import lineage  # noqa: PLC0415
+
+    with _open(project) as db:
+        _print_trace(lineage.trace_object(db, obj), as_json, as_dot)
+
+
+@trace_app.command("voxel")
+def trace_voxel(
+    z: Annotated[int, typer.Argument(help="z in voxels (section).")],
+    y: Annotated[int, typer.Argument(help="y in voxels.")],
+    x: Annotated[int, typer.Argument(help="x in voxels.")],
+    project: ProjectOption = None,
+    as_json: JsonOption = False,
+    as_dot: DotOption = False,
+) -> None:
+    """What lies at a voxel, and what made it. `connectome trace voxel 24 200 180`"""
+    from connectome_db.cli.console import open_project  # noqa: PLC0415
+    from connectome_db.place import supervoxel_at  # noqa: PLC0415
+    from connectome_db.query import lineage  # noqa: PLC0415
+
+    supervoxel = supervoxel_at(open_project(project), (z, y, x))
+    with _open(project) as db:
+        _print_trace(lineage.trace_voxel(db, z, y, x, supervoxel=supervoxel), as_json, as_dot)
+
+
+def _print_rows(rows: pa.Table, how: str, limit: int) -> None:
+    if how == "table":
+        show(rows, limit=limit)
+        OUT.print(f"[dim]{rows.num_rows:,} rows[/]")
+    elif how == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(rows.column_names)
+        for row in rows.to_pylist():
+            writer.writerow(row.values())
+    else:
+        # ids as text: JSON readers in many languages hold numbers as doubles, which lose digits above 2**53
+        wide = {f.name for f in rows.schema if str(f.type) == "uint64"}
+        plain = [{k: str(v) if k in wide and v is not None else v for k, v in r.items()} for r in rows.to_pylist()]
+        sys.stdout.write(json.dumps(plain, indent=1, default=str) + "\n")
+
+
+def sql(
+    text: Annotated[str, typer.Argument(help="A SELECT over the tables that `connectome tables` lists.")],
+    project: ProjectOption = None,
+    how: FormatOption = "table",
+    limit: LimitOption = 40,
+) -> None:
+    """SQL (DuckDB) over the connectome, read-only.
+
+    Example: connectome sql "SELECT pre, post, synapses FROM connection ORDER BY synapses DESC LIMIT 5"
+    """
+    with _open(project) as db:
+        _print_rows(db.sql(text), how, limit)
+
+
+def query(
+    name: Annotated[str | None, typer.Argument(help="A named query; none lists them.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(help="name=value …")] = None,
+    project: ProjectOption = None,
+    how: FormatOption = "table",
+    limit: LimitOption = 40,
+    explain: Annotated[bool, typer.Option("--describe", help="Say what the query wants and gives.")] = False,
+) -> None:
+    """A named query with typed, documented parameters; your own go into queries/*.sql.
+
+    Example: connectome query strongest_connections limit=5
+    """
+    from connectome_db.query import named  # noqa: PLC0415
+
+    root = root_of(project)
+    if name is None:
+        for q in named.list_queries(root).values():
+            OUT.print(f"[bold]{q.name:<24}[/] {q.title}", highlight=False)
+        return
+    if explain:
+        _describe(named.list_queries(root), name)
+        return
+    with _open(project) as db:
+        _print_rows(named.run_query(db, name, named.parse_arguments(arguments or [])), how, limit)
+
+
+def _describe(queries: Mapping[str, NamedQuery], name: str) -> None:
+    from connectome_db.errors import QueryError, nearest  # noqa: PLC0415
+    from connectome_db.query.named import usage  # noqa: PLC0415
+
+    if name not in queries:
+        raise QueryError(f"unknown query {name!r}{nearest(name, queries)}")
+    q = queries[name]
+    OUT.print(f"[bold]{q.name}[/]: {q.title}", highlight=False)
+    for p in q.parameters:
+        OUT.print(f"  {p.name} ({p.type}) {p.doc}", highlight=False)
+    OUT.print("gives", highlight=False)
+    for column, meaning in q.columns.items():
+        OUT.print(f"  {column}: {meaning}", highlight=False)
+    OUT.print(f"example: {usage(q)}", highlight=False)
+
+
+def tables(
+    name: Annotated[str | None, typer.Argument(help="A table; none lists them.")] = None, project: ProjectOption = None
+) -> None:
+    """Tables, their columns, units and meaning. Example: connectome tables synapse"""
+    with _open(project) as db:
+        if name:
+            show(db.describe(name), limit=100)
+        else:
+            for table in db.tables.values():
+                OUT.print(f"[bold]{table.name:<22}[/] {table.doc}", highlight=False)
+            for missing, stage in db.missing.items():
+                OUT.print(f"[dim]{missing:<22} not there yet: stage {stage}[/]", highlight=False)
+
+
+def check(project: ProjectOption = None) -> None:
+    """Check every table against its schema (keys, ranges, foreign keys) with Great Expectations."""
+    from connectome_db.qa.checks import check_tables  # noqa: PLC0415
+
+    results = check_tables(root_of(project))
+    bad = [r for r in results if not r.success]
+    for r in bad:
+        ERR.print(f"[red]{r.table}[/]: {r.expectation}: {r.unexpected} rows, e.g. {r.example}")
+    OUT.print(f"{len(results)} expectations over {len({r.table for r in results})} tables, {len(bad)} not met")
+    if bad:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.add_typer(trace_app, name="trace")
+    app.command()(sql)
+    app.command()(query)
+    app.command()(tables)
+    app.command()(check)
