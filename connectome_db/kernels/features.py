@@ -16,7 +16,7 @@ Bool = npt.NDArray[np.bool_]
 
 cv2.setNumThreads(1)
 
-_MOST_FEATURES = 4000
+_MOST_FEATURES = 2000
 _RATIO = 0.85
 
 

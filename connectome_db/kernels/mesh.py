@@ -79,10 +79,13 @@ class Lattice:
         return out[0], out[1]
 
 
-def lattice_over(points_px: F64, step_px: int, pad: int = 0) -> Lattice:
-    """The smallest lattice whose nodes enclose points (N, 2), and `pad` more cells on each side; at least one cell."""
-    low = np.floor(points_px.min(axis=0) / step_px).astype(int) - pad
-    high = np.maximum(np.ceil(points_px.max(axis=0) / step_px).astype(int) + pad, low + 1)
+def lattice_over(points_px: F64, step_px: int, pad: int = 0, trim_px: float = 0.0) -> Lattice:
+    """The smallest lattice whose nodes enclose points (N, 2), and `pad` more cells on each side; at least one cell.
+
+    A cell that less than `trim_px` of the points' hull reaches into is left off.
+    """
+    low = np.floor((points_px.min(axis=0) + trim_px) / step_px).astype(int) - pad
+    high = np.maximum(np.ceil((points_px.max(axis=0) - trim_px) / step_px).astype(int) + pad, low + 1)
     return Lattice(step_px, (int(low[0]), int(low[1])), (int(high[0] - low[0]) + 1, int(high[1] - low[1]) + 1))
 
 

@@ -39,6 +39,9 @@ class AlignParams(Params):
     """How hard neighbouring mesh nodes resist moving apart, against one px at one match."""
     tether: float = 0.05
     """How hard each node is held at its affine place. Raise it when the elastic part drifts along the stack."""
+    trim_px: float = 16.0
+    """Mesh cells that a section reaches into by less than this are left off, at most this much of its rim with them:
+    otherwise a shift of a few px would add a row of nearly empty blocks all around the volume. 0 keeps everything."""
     min_matches: int = 8
     """A pair with fewer accepted matches is represented by its coarse map, if that was accepted."""
 
@@ -81,7 +84,7 @@ def compute(block: Block[AlignParams]) -> Result:
     moves, weight = relax(
         meshes, real.a, real.b, at_a, at_b, start, stack.anchor, stiffness=p.stiffness, tether=p.tether
     )
-    maps = [_backward_map(n, poses, meshes[n], moves[n], aligned[n], p.mesh_px) for n in s.tolist()]
+    maps = [_backward_map(n, poses, meshes[n], moves[n], aligned[n], p) for n in s.tolist()]
     qa, qb = _through(maps, poses, real.a, real.a_px, at_a), _through(maps, poses, real.b, real.b_px, at_b)
     return {
         "section_transform": _transform_rows(stack, maps),
@@ -141,9 +144,9 @@ class _Map:
     source_px: F64
 
 
-def _backward_map(n: int, poses: Poses, mesh: Lattice, moves: F64, aligned: F64, mesh_px: int) -> _Map:
+def _backward_map(n: int, poses: Poses, mesh: Lattice, moves: F64, aligned: F64, p: AlignParams) -> _Map:
     """The map at nodes that cover the section where it ends up, rounded to 1/16 px."""
-    grid = lattice_over(aligned + mesh.sample(moves, aligned), mesh_px)
+    grid = lattice_over(aligned + mesh.sample(moves, aligned), p.mesh_px, trim_px=p.trim_px)
     before = backward(mesh, moves, grid.nodes_px().reshape(-1, 2))
     source = (before - poses.shift_px[n]) @ np.linalg.inv(poses.linear[n]).T
     return _Map(grid, np.rint(source * 16.0) / 16.0 + 0.0)

@@ -31,7 +31,7 @@ class MatchParams(Params):
     """How many sections ahead each section is matched. 2 bridges a lost section and halves the drift."""
     reduce: int = 1
     """Sections are matched at 1/reduce of the tiles' resolution. 2 or 4 for large sections at fine pixels."""
-    feature_px: int = 768
+    feature_px: int = 512
     """Features are sought in an image reduced to at most about this many px along its longer side."""
     feature_tolerance_px: float = 8.0
     """Features that lie within this distance of the coarse map agree with it."""
