@@ -162,7 +162,7 @@ def cleft_scores(network: Network, volume: TrainingVolume, min_voxels: int = 20)
     near = ndimage.binary_dilation(anywhere, np.ones((3, 5, 5), np.bool_))
     result: dict[str, Any] = {"listed_synapses": len(listed)}
     rows = []
-    for threshold in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
+    for threshold in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95):
         components, _ = ndimage.label(probability[0] >= threshold, np.ones((3, 3, 3)))
         kept = np.bincount(components.ravel()) >= min_voxels
         kept[0] = False
