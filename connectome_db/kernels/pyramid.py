@@ -86,7 +86,7 @@ def _average_loop(image, factor, phase, out):  # type: ignore[no-untyped-def]  #
                 out[cz, cy, last] = (row[nx - 1] + half) >> shift
 
 
-_average = numba.njit(cache=True)(_average_loop)
+_average = numba.njit(cache=True, nogil=True)(_average_loop)
 
 
 def _mode_loop(labels, factor, phase, out):  # type: ignore[no-untyped-def]  # compiled by numba: as in mode()
@@ -99,17 +99,20 @@ def _mode_loop(labels, factor, phase, out):  # type: ignore[no-untyped-def]  # c
             y0, y1 = max(cy * factor[1] - phase[1], 0), min((cy + 1) * factor[1] - phase[1], ny)
             for cx in range(out.shape[2]):
                 x0, x1 = max(cx * factor[2] - phase[2], 0), min((cx + 1) * factor[2] - phase[2], nx)
-                first = labels[z0, y0, x0]
-                n = 0
-                alike = True
-                for z in range(z0, z1):
-                    for y in range(y0, y1):
-                        for x in range(x0, x1):
-                            seen[n] = labels[z, y, x]
-                            alike &= seen[n] == first
-                            n += 1
-                best = first
+                # Most cells lie inside one object: compare the corners without a loop, and vote only where they differ.
+                best = labels[z0, y0, x0]
+                y2, x2 = y1 - 1, x1 - 1
+                alike = (labels[z0, y0, x2] == best) & (labels[z0, y2, x0] == best) & (labels[z0, y2, x2] == best)
+                if z1 - z0 == 2:
+                    alike &= (labels[z0 + 1, y0, x0] == best) & (labels[z0 + 1, y0, x2] == best)
+                    alike &= (labels[z0 + 1, y2, x0] == best) & (labels[z0 + 1, y2, x2] == best)
                 if not alike:
+                    n = 0
+                    for z in range(z0, z1):
+                        for y in range(y0, y1):
+                            for x in range(x0, x1):
+                                seen[n] = labels[z, y, x]
+                                n += 1
                     votes = 0
                     for i in range(n):
                         count = 0
@@ -121,4 +124,4 @@ def _mode_loop(labels, factor, phase, out):  # type: ignore[no-untyped-def]  # c
                 out[cz, cy, cx] = best
 
 
-_mode = numba.njit(cache=True)(_mode_loop)
+_mode = numba.njit(cache=True, nogil=True)(_mode_loop)
