@@ -40,14 +40,16 @@ class SynapsesParams(Params):
     """Voxels (z, y, x) whose synapses one block reports; larger blocks waste less on the halo."""
     halo_nm: Annotated[float, Field(ge=0)] = 300.0
     """Context on each side: half of the longest cleft plus the network's margin."""
-    low: Fraction = 0.4
-    """A cleft reaches out to this probability."""
-    high: Fraction = 0.7
-    """A cleft holds a voxel of at least this probability."""
-    min_volume_nm3: Annotated[float, Field(ge=0)] = 100_000.0
+    low: Fraction = 0.8
+    """A cleft reaches out to this probability: lower it when clefts break into pieces."""
+    high: Fraction = 0.95
+    """A cleft holds a voxel of at least this probability: lower it when synapses are missed."""
+    min_volume_nm3: Annotated[float, Field(ge=0)] = 250_000.0
     """Clefts of a smaller volume are dropped: raise it when specks count as synapses."""
-    reach_nm: Annotated[float, Field(gt=0)] = 70.0
+    reach_nm: Annotated[float, Field(gt=0)] = 60.0
     """Evidence for pre and post counts up to this far from the cleft."""
+    facing_nm: Annotated[float, Field(gt=0)] = 24.0
+    """The cleft lies between two partners where it is at most this far from both."""
     min_polarity: Fraction = 0.0
     """Synapses whose evidence for a direction is below this are dropped."""
 
@@ -81,6 +83,7 @@ def compute(block: Block[SynapsesParams]) -> Result:
             post[cell],
             block.voxel_nm,
             reach_nm=params.reach_nm,
+            facing_nm=params.facing_nm,
         )
         if sides is not None and sides.polarity >= params.min_polarity:
             rows.append((i, sides, (cell[0].start, cell[1].start, cell[2].start)))

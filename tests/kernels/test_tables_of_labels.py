@@ -90,16 +90,40 @@ def test_partners_are_the_two_sides_even_when_cut_into_pieces() -> None:
     cleft[1, 4:14, 10:12] = True
     pre = np.where(labels == 9, 200, 20).astype(np.uint8)
     post = np.where((labels == 5) | (labels == 6), 200, 20).astype(np.uint8)
-    found = partners(cleft, labels, pre, post, NM, reach_nm=50)
+    found = partners(cleft, labels, pre, post, NM, reach_nm=50, facing_nm=24)
     assert found is not None
     assert (found.pre, found.post) == (9, 5)
     assert found.polarity == pytest.approx(180 / 220)
     assert labels[found.pre_vx] == 9
     assert labels[found.post_vx] == 5
-    swapped = partners(cleft, labels, post, pre, NM, reach_nm=50)
+    swapped = partners(cleft, labels, post, pre, NM, reach_nm=50, facing_nm=24)
     assert swapped is not None
     assert (swapped.pre, swapped.post) == (5, 9)
-    assert partners(cleft, np.where(labels == 9, labels, 0), pre, post, NM, reach_nm=50) is None
+    assert partners(cleft, np.where(labels == 9, labels, 0), pre, post, NM, reach_nm=50, facing_nm=24) is None
+
+
+def test_a_neighbour_at_the_rim_is_no_partner() -> None:
+    labels = np.zeros((3, 30, 30), np.uint64)
+    labels[:, :, :14], labels[:, :, 16:] = 4, 8
+    labels[:, 20:, 16:] = 7  # beside the end of the cleft, with more evidence than the true partner
+    cleft = np.zeros(labels.shape, np.bool_)
+    cleft[:, 2:19, 14:16] = True
+    pre = np.where(labels == 4, 200, 0).astype(np.uint8)
+    post = np.where(labels == 8, 20, np.where(labels == 7, 255, 0)).astype(np.uint8)
+    found = partners(cleft, labels, pre, post, NM, reach_nm=80, facing_nm=16)
+    assert found is not None
+    assert (found.pre, found.post) == (4, 8)
+
+
+def test_partners_across_sections() -> None:
+    labels = np.full((3, 12, 12), 5, np.uint64)
+    labels[0], labels[1] = 2, 0
+    cleft = np.zeros(labels.shape, np.bool_)
+    cleft[1, 3:9, 3:9] = True
+    pre, post = (np.where(labels == n, 200, 0).astype(np.uint8) for n in (5, 2))
+    found = partners(cleft, labels, pre, post, NM, reach_nm=60, facing_nm=16)
+    assert found is not None
+    assert (found.pre, found.post) == (5, 2)
 
 
 def test_duplicates_keep_the_largest_of_the_same_partners() -> None:

@@ -43,7 +43,7 @@ def run(block_vx: tuple[int, int, int] = (12, 48, 64), **changed: float) -> Memo
         "mask.mask": np.zeros(SHAPE, np.uint8),
     }
     memory = Memory(NM, volumes, Box((0, 0, 0), SHAPE))
-    params = synapses_stage.SynapsesParams(block_vx=block_vx, halo_nm=150, **changed)
+    params = synapses_stage.SynapsesParams(block_vx=block_vx, halo_nm=150, **{"low": 0.4, "high": 0.7, **changed})
     memory.run(synapses_stage.STAGE, params, TruthCleft())
     return memory
 

@@ -1,4 +1,4 @@
-"""Networks that read the truth: an image whose grey levels are the colours of its labels, and exact affinities from it."""
+"""Networks that read the truth: grey levels are the colours of labels, and affinities are exact."""
 
 from __future__ import annotations
 
