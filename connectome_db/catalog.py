@@ -146,7 +146,7 @@ def _engine(url: str) -> Engine:
 
 
 def _read(project: Path, stage: str) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
-    """(run.json or None, record.json), the first with the compute time of its own units added."""
+    """(run.json or None, record.json), the first with `compute_s`: compute time of the units of that run."""
     record = _json(project / "data" / stage / "record.json")
     if record is None:
         raise RunError(f"stage {stage}: no data/{stage}/record.json in {project}; run `connectome finish {stage}`")
@@ -154,7 +154,7 @@ def _read(project: Path, stage: str) -> tuple[Mapping[str, Any] | None, Mapping[
     run = _json(folder / "run.json")
     if run is not None and (folder / "executions.parquet").is_file():
         rows = pq.read_table(folder / "executions.parquet", columns=["reused", "seconds"])
-        run = {**run, "seconds": pc.sum(rows.filter(pc.invert(rows["reused"]))["seconds"]).as_py() or 0.0}
+        run = {**run, "compute_s": pc.sum(rows.filter(pc.invert(rows["reused"]))["seconds"]).as_py() or 0.0}
     return run, record
 
 
@@ -197,11 +197,11 @@ def _enter_run(session: Session, dataset: Dataset, stage: str, run: Mapping[str,
     row = session.scalar(select(Run).where(*same)) or Run(dataset=dataset, stage=stage, run_id=run["run_id"])
     git = run.get("git") or {}
     row.git_commit, row.git_dirty = git.get("commit"), git.get("dirty")
-    for name in ("started", "ended", "user", "host", "executor", "workers", "units_total", "seconds"):
+    for name in ("started", "ended", "user", "host", "executor", "workers", "units_total", "compute_s"):
         setattr(row, name, run.get(name))
     row.units_computed = run.get("units_computed", run.get("computed"))
     row.units_reused = run.get("units_reused", run.get("reused"))
-    row.facts = {k: v for k, v in run.items() if k != "seconds"}
+    row.facts = {k: v for k, v in run.items() if k != "compute_s"}
     session.add(row)
 
 

@@ -27,7 +27,7 @@ def test_rebuild_tells_what_the_records_say(project: Path) -> None:
         assert [m.model_id for m in catalog.models()] == [t.MODEL]
         runs = {r.stage: r for r in catalog.runs(limit=100)}
         assert (runs["segment"].units_computed, runs["segment"].units_reused) == (1, 1)
-        assert runs["segment"].seconds == 1.5  # of the unit it computed, not of the one it reused
+        assert runs["segment"].compute_s == 1.5  # of the unit it computed, not of the one it reused
         assert runs["segment"].facts["packages"] == {"numpy": "2.0.0"}
         (dataset,) = catalog.datasets()
         assert (dataset.voxel_z_nm, dataset.voxel_y_nm, dataset.voxel_x_nm) == t.VOXEL_NM

@@ -125,9 +125,19 @@ def _geometry(folder: Path, stage: str, tables: Mapping[str, pa.Table]) -> None:
             **core,
             "unit_key": _STR,
             "params_digest": _STR,
+            "model_id": _STR,
         },
         [
-            (u, KINDS[stage], *p, axis, *box, sha(f"key {stage} {u}"), sha(f"params {stage}"))
+            (
+                u,
+                KINDS[stage],
+                *p,
+                axis,
+                *box,
+                sha(f"key {stage} {u}"),
+                sha(f"params {stage}"),
+                MODEL if stage == "segment" else None,
+            )
             for (u, box), p, axis in zip(units, positions.tolist(), axes.tolist(), strict=True)
         ],
     )

@@ -23,7 +23,7 @@ _WANTED = "WITH w AS (SELECT unnest($stages::VARCHAR[]) AS stage, unnest($units:
 _UNITS = (
     _WANTED
     + """
-SELECT u.*, r.code_digest, r.model_id, r.params, e.git_commit, e.git_dirty, e.environment, e.run_id, e.started,
+SELECT u.*, r.code_digest, r.params, e.git_commit, e.git_dirty, e.environment, e.run_id, e.started,
        e.host, e.seconds, e.reused
 FROM w JOIN unit u USING (stage, unit) JOIN stage_record r USING (stage) LEFT JOIN execution e USING (stage, unit)
 """

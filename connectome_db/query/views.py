@@ -86,11 +86,18 @@ def flat_box(value: Any, where: str) -> tuple[int, ...]:
     return tuple(int(v) for v in six)
 
 
-def _record(stage: str, r: Json, kind: str | None) -> dict[str, Any]:
+def _record(stage: str, r: Json, kind: str | None, run: Json) -> dict[str, Any]:
     z, y, x = r["voxel_nm"]
     named = {n: r.get(n) for n in ("format", "units", "code_digest", "model_id", "model_digest")}
     size = {"voxel_z_nm": float(z), "voxel_y_nm": float(y), "voxel_x_nm": float(x)}
-    return {"stage": stage, "kind": kind, **named, **size, "params": _dump(r["params"])}
+    return {
+        "stage": stage,
+        "kind": kind,
+        **named,
+        **size,
+        "params": _dump(r["params"]),
+        "git_commit": (run.get("git") or {}).get("commit"),
+    }
 
 
 def _override(stage: str, i: int, o: Json) -> dict[str, Any]:
@@ -125,7 +132,9 @@ def facts(project: Path, kinds: Callable[[str], str | None]) -> dict[str, pa.Tab
     runs = {s: read_json(p) for s in OUTPUTS if (p := project / "provenance" / s / "run.json").is_file()}
     places = {s: read_json(p) for s in OUTPUTS if (p := project / "provenance" / s / "environments.json").is_file()}
     return {
-        "stage_record": _rows(schema.STAGE_RECORD, (_record(s, r, kinds(s)) for s, r in records.items())),
+        "stage_record": _rows(
+            schema.STAGE_RECORD, (_record(s, r, kinds(s), runs.get(s, {})) for s, r in records.items())
+        ),
         "stage_override": _rows(
             schema.STAGE_OVERRIDE,
             (_override(s, i, o) for s, r in records.items() for i, o in enumerate(r.get("overrides") or [])),

@@ -47,7 +47,7 @@ class Run(Base):
     units_total: Mapped[int | None]
     units_computed: Mapped[int | None]
     units_reused: Mapped[int | None]
-    seconds: Mapped[float | None]
+    compute_s: Mapped[float | None]
     """Compute time of the units that this run computed."""
     facts: Mapped[dict[str, object]] = mapped_column(JSON)
     """All of `run.json`."""

@@ -34,6 +34,7 @@ UNIT = Table(
         ),
         Column(name="unit_key", dtype="string", doc="Key of the result: a digest of everything that went into it."),
         Column(name="params_digest", dtype="string", doc="Digest of the effective parameters."),
+        Column(name="model_id", dtype="string", nullable=True, doc="Model that the effective parameters name."),
     ),
 )
 
@@ -149,6 +150,7 @@ STAGE_RECORD = Table(
         Column(name="model_digest", dtype="string", nullable=True, doc="Full digest of the model."),
         *(Column(name=f"voxel_{axis}_nm", dtype="float64", unit="nm", doc=f"Voxel size, {axis}.") for axis in "zyx"),
         Column(name="params", dtype="string", doc="Parameters outside all regions, as JSON."),
+        Column(name="git_commit", dtype="string", nullable=True, doc="Commit of the project at the last run."),
     ),
 )
 
