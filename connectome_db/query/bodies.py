@@ -120,6 +120,8 @@ def merge_step(m: Mapping[str, Any]) -> Trace:
 def bodies_of(db: Database, supervoxels: Iterable[int]) -> Bodies:
     """Look up supervoxels and what joined them to their objects; before agglomerate has run, the supervoxels alone."""
     wanted = sorted(set(supervoxels))
+    if not wanted:
+        return Bodies({})
     if not db.has("member", "object", "merge", "overlap", "fragment"):
         rows = db.fetch(
             "SELECT *, NULL AS fragment, NULL AS object FROM supervoxel "

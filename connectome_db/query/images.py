@@ -35,7 +35,8 @@ _SOURCES = (
     _PLACES
     + """
 SELECT p.k, s.unit AS block, s.section, s.tile, s.pixels, t.sha256, t.mean, t.std, t.saturation, t.sharpness, t.noise,
-       t.membrane_contrast, t.unit AS ingest, m.unit AS montage, m.yy, m.yx, m.xy, m.xx, m.ty, m.tx, m.matches
+       t.membrane_contrast, t.unit AS ingest, m.unit AS montage, m.yy, m.yx, m.xy, m.xx, m.ty, m.tx, m.matches,
+       m.height_px, m.width_px
 FROM place p JOIN image_source s ON s.section >= p.z0 AND s.section < p.z1
   AND s.y0_px < p.y1 AND p.y0 < s.y1_px AND s.x0_px < p.x1 AND p.x0 < s.x1_px
 LEFT JOIN tile t USING (section, tile) LEFT JOIN tile_transform m USING (section, tile)
@@ -151,8 +152,10 @@ def _tile(r: Mapping[str, Any], plane: Mapping[str, Any] | None) -> Trace:
         dy, dx = plane["plane_y_px"] - r["ty"], plane["plane_x_px"] - r["tx"]
         det = r["yy"] * r["xx"] - r["yx"] * r["xy"]
         if det:
-            facts["tile_y_px"] = (r["xx"] * dy - r["yx"] * dx) / det
-            facts["tile_x_px"] = (r["yy"] * dx - r["xy"] * dy) / det
+            y, x = (r["xx"] * dy - r["yx"] * dx) / det, (r["yy"] * dx - r["xy"] * dy) / det
+            # A place has an extent: a tile may show some of it and not its centre.
+            if -0.5 <= y < r["height_px"] - 0.5 and -0.5 <= x < r["width_px"] - 0.5:
+                facts |= {"tile_y_px": y, "tile_x_px": x}
     return Trace(f"tile {r['tile']}", "tile", facts)
 
 

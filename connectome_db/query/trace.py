@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -52,18 +52,26 @@ def plain(value: Fact) -> Fact:
     """A fact as JSON knows it: ids as strings."""
     if isinstance(value, Id):
         return str(int(value))
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     return value
 
 
 def to_json(trace: Trace, *, indent: int | None = 2) -> str:
-    """The tree as JSON: {title, kind, facts, children}; ids are strings."""
+    """The tree as JSON: {step, title, kind, facts, children}; ids are strings.
+
+    A step met before is given by its number alone: {step, title, kind, repeated: true}.
+    """
+    numbers: dict[int, int] = {}
 
     def nested(t: Trace) -> dict[str, Any]:
-        return {"title": t.title, "kind": t.kind, "facts": plain(t.facts), "children": [nested(c) for c in t.children]}
+        if id(t) in numbers:
+            return {"step": numbers[id(t)], "title": t.title, "kind": t.kind, "repeated": True}
+        numbers[id(t)] = number = len(numbers)
+        told = {"step": number, "title": t.title, "kind": t.kind, "facts": plain(t.facts)}
+        return {**told, "children": [nested(c) for c in t.children]}
 
     return json.dumps(nested(trace), indent=indent, ensure_ascii=False)
 

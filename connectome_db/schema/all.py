@@ -11,6 +11,7 @@ from connectome_db.schema.alignment import (
     MASK_AREA,
     PAIR_AFFINE,
     SECTION_MATCH,
+    SECTION_POSE,
     SECTION_TRANSFORM,
 )
 from connectome_db.schema.imaging import ILLUMINATION, TILE, TILE_ISSUE, TILE_MATCH, TILE_TRANSFORM
@@ -32,7 +33,7 @@ OUTPUTS: Mapping[str, tuple[Table, ...]] = {
     "ingest": (TILE, TILE_ISSUE),
     "montage": (TILE_MATCH, TILE_TRANSFORM, ILLUMINATION),
     "match": (PAIR_AFFINE, SECTION_MATCH),
-    "align": (SECTION_TRANSFORM, ALIGNMENT_RESIDUAL),
+    "align": (SECTION_TRANSFORM, ALIGNMENT_RESIDUAL, SECTION_POSE),
     "render": (IMAGE_PLANE, IMAGE_SOURCE),
     "mask": (MASK_AREA,),
     "segment": (SUPERVOXEL, APRON),

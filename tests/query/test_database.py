@@ -10,6 +10,8 @@ from connectome_db.errors import QueryError
 from connectome_db.query.database import Database, open_database
 from connectome_db.schema.all import OUTPUTS, TABLES
 from connectome_db.schema.provenance import PROVENANCE
+from connectome_db.spec import Rows
+from connectome_db.stages.pipeline import STAGES
 from tests import tiny_project
 from tests import tiny_rows as t
 
@@ -18,6 +20,11 @@ def test_every_table_is_a_view_with_its_columns(db: Database) -> None:
     for table in (*TABLES.values(), *PROVENANCE):
         names = db.sql(f'SELECT * FROM "{table.name}" LIMIT 0').column_names
         assert names == ["unit"] * (table.name in TABLES) + [c.name for c in table.columns]
+
+
+def test_every_output_of_the_pipeline_is_listed() -> None:
+    made = {s.name: tuple(o.table for o in s.outputs if isinstance(o, Rows)) for s in STAGES}
+    assert made == dict(OUTPUTS)
 
 
 def test_ids_are_exact(db: Database) -> None:

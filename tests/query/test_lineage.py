@@ -109,6 +109,15 @@ def test_json_has_ids_as_strings(db: Database) -> None:
     told = json.loads(to_json(edge))
     assert told["facts"]["pre"] == str(t.A1)
 
+    def flat(step: dict[str, object]) -> list[dict[str, object]]:
+        return [step, *(s for child in step.get("children", []) for s in flat(child))]
+
+    steps = flat(told)
+    full = {s["step"]: s for s in steps if "repeated" not in s}
+    again = [s for s in steps if "repeated" in s]
+    assert again  # align is under every section
+    assert all(full[s["step"]]["title"] == s["title"] for s in again)
+
     def numbers(value: object) -> list[int]:
         if isinstance(value, dict):
             return [n for v in value.values() for n in numbers(v)]
