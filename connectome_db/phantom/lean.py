@@ -1,9 +1,10 @@
 """Straighten tissue, so that "aligned" has one meaning.
 
 From images alone nobody can tell tissue that leans as a whole from a stack that drifts (the "banana problem", Saalfeld
-et al. 2012). Truth must have an answer, so the mean lean that an affine map per section could take off is fitted and taken
-away; single neurites run in all directions. What block matching still sees on the aligned image is a few px over 48
-sections (seeds 7, 8, 9: 1.8, 5.4, 5.0 px by the median of blocks, against 8.7, 7.9, 4.3 px without).
+et al. 2012). Truth must have an answer, so the mean lean that an affine map per section could take off is fitted to the
+walls and taken away; single neurites run in all directions. It does not vanish for every way of measuring it: block
+matching on the aligned image still adds up a few px over 48 sections (seeds 7, 8, 9: 1.8, 5.4, 5.0 px by the median of
+blocks, against 8.7, 7.9, 4.3 px without this step). A drift below that is no fault of an aligner.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _STILL_NM = 18.0
 
 
 def straighten(balls: Balls, extent_nm: F64) -> Balls:
-    """Shear `balls` with depth so that walls in the box (0 .. extent_nm) hardly move on average, sideways or in a turn."""
+    """Shear `balls` with depth so that walls in the box (0 .. extent_nm) hardly move on average, nor turn."""
     shape = tuple(int(n) for n in np.ceil(extent_nm / _VOXEL_NM))
     flat = np.zeros((3, *(int(n) for n in np.ceil(extent_nm / WARP_STEP_NM).astype(int) + 3)), np.float32)
     for _ in range(_ROUNDS):
