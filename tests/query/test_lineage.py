@@ -210,3 +210,25 @@ def test_graph(db: Database) -> None:
     assert graph.edges[t.A1, t.A2]["synapses"] == 2
     assert graph.nodes[t.A2]["partners_out"] == 2
     assert not graph.has_edge(t.A1, t.B2)
+
+
+def test_the_number_of_queries_does_not_grow(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    fetch = Database.fetch
+
+    def counting(self: Database, text: str, params: dict[str, object] | None = None) -> list[dict[str, object]]:
+        asked.append(text)
+        return fetch(self, text, params)
+
+    monkeypatch.setattr(Database, "fetch", counting)
+    trace_edge(db, t.A1, t.A2, limit=2)
+    two = len(asked)
+    asked.clear()
+    trace_edge(db, t.A1, t.A2, limit=1)
+    assert len(asked) == two
+
+
+def test_background_and_unknown_supervoxels(db: Database) -> None:
+    assert trace_voxel(db, 0, 0, 0, supervoxel=0).find("tile")
+    with pytest.raises(QueryError, match="no supervoxel 5"):
+        trace_voxel(db, 0, 0, 0, supervoxel=5)
