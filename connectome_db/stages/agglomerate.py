@@ -30,7 +30,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class AgglomerateParams(Params):
     """Parameters of `agglomerate`."""
 
-    threshold: Fraction = 0.5
+    threshold: Fraction = 0.45
     """Groups are merged while their mean affinity is at least this: raise it when objects merge wrongly."""
     dust_vx: Annotated[int, Field(ge=0)] = 500
     """Groups below this size are dust and join their best neighbour more easily."""

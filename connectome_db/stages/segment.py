@@ -54,7 +54,7 @@ class SegmentParams(Params):
     """A voxel whose mean affinity is below this is boundary: raise it when neurites merge."""
     seed_depth_nm: Length = 10.0
     """A seed lies at least this far from any boundary."""
-    seed_window_nm: Length = 60.0
+    seed_window_nm: Length = 40.0
     """Seeds are at least about this far apart along each axis: raise it for fewer, larger supervoxels."""
     smooth_nm: Length = 12.0
     """Smoothing of the distance to the boundary before its maxima are taken."""
