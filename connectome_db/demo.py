@@ -42,7 +42,7 @@ QUESTIONS = (
     (
         "What made each layer?",
         "SELECT stage, units, coalesce(model_id, '') AS model, left(code_digest, 10) AS code,\n"
-        "       left(git_commit, 10) AS git_commit FROM stage_record ORDER BY stage",
+        "       left(git_commit, 10) AS revision FROM stage_record ORDER BY stage",
     ),
 )
 

@@ -67,7 +67,8 @@ def _rehash(prepared: Prepared, store: Store, records: Sequence[Record]) -> list
             try:
                 if isinstance(o, Volume):
                     array = volumes.decode(prepared.layout(o), core(prepared.plan, i), files)
-                    same = array_digest(array) == out.digest
+                    again = volumes.encode(prepared.layout(o), core(prepared.plan, i), array)  # the pyramid too
+                    same = array_digest(array) == out.digest and again == files
                 else:
                     same = table_digest(pq.read_table(pa.BufferReader(files["rows.parquet"]))) == out.digest
             except (StoreError, pa.ArrowInvalid, OSError):
@@ -231,6 +232,8 @@ def _write_provenance(
     columns["seconds"] = pa.array([float(e["seconds"]) for e in executions], type=pa.float64())
     for field in ("started", "host", "git_commit", "environment"):
         columns[field] = pa.array([str(e[field]) for e in executions], type=pa.string())
+    columns["git_dirty"] = pa.array([bool(e["git_dirty"]) for e in executions], type=pa.bool_())
+    columns["git_diff"] = pa.array([e["git_diff"] for e in executions], type=pa.string())
     tables.write_small(pa.table(columns), folder / "executions.parquet")
     here = store.put_environment(environment_facts())
     used = sorted({e["environment"] for e in executions} | {here})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ def _section(model: type[BaseModel], values: Mapping[str, Any]) -> CommentedMap:
     for name, field in model.model_fields.items():
         out[name] = _plain(values[name])
         if field.description:
-            text = " ".join(field.description.split())
+            text = "\n".join(textwrap.wrap(" ".join(field.description.split()), 105))
             out.yaml_set_comment_before_after_key(name, before=text, indent=2)
     return out
 

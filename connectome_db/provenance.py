@@ -134,7 +134,7 @@ def touching(
     hit = ((r[:, :3] < p[:, 3:]) & (p[:, :3] < r[:, 3:])).all(axis=1)
     pairs = np.sort(who[hit] * len(parts) + candidate[hit])
     if len(part) > len(np.unique(part)):  # some part lies in several cells and may have been met more than once
-        pairs = pairs[np.concatenate([[True], pairs[1:] != pairs[:-1]])]
+        pairs = pairs[np.diff(pairs, prepend=-1) > 0]
     rows = pairs // len(parts)
     indptr = np.searchsorted(rows, np.arange(n + 1), side="left")
     return indptr.astype(np.int64), pairs % len(parts)

@@ -51,7 +51,7 @@ class Task:
     project: Project
     stage: str
     run_id: str
-    git_commit: str
+    git: Mapping[str, Any]
     threads: int
 
 
@@ -188,7 +188,9 @@ class Worker:
             "seconds": round(time.perf_counter() - clock, 6),
             "started": started,
             "host": self.host,
-            "git_commit": self.task.git_commit,
+            "git_commit": self.task.git["commit"],
+            "git_dirty": self.task.git["dirty"],
+            "git_diff": self.task.git["diff_sha256"],
             "environment": self.environment,
         }
         self.store.put_record(p.stage.name, Record(p.keys[i], int(p.plan.codes[i]), outputs, execution))
@@ -288,7 +290,7 @@ def check_tiles(prepared: Prepared, *, allow_missing: bool) -> None:
     listing = "\n".join(f"  section {r['section']}, {r['tile']}: {r['problem']}: {r['detail']}" for r in bad[:20])
     more = f"\n  ... and {len(bad) - 20} more" if len(bad) > 20 else ""
     text = f"{len(bad)} of {raw.num_rows} tiles cannot be used:\n{listing}{more}"
-    if not allow_missing:
+    if not (allow_missing or getattr(prepared.project.params[prepared.stage.name], "allow_missing", False)):
         raise SourceError(
             f"{text}\nMend or replace them, or go on without them: `connectome run ingest --allow-missing`, or "
             "`allow_missing: true` in launch.yaml for `dvc repro`."
@@ -303,7 +305,8 @@ def compute_units(
     """Compute the given units of a stage on an executor; every rank of an MPI job calls this alike."""
     project = prepared.project
     threads = max(1, (os.cpu_count() or 1) // max(1, workers))
-    task = Task(project, prepared.stage.name, run_id, str(require_git(project.root)["commit"]), threads)
+    git = {k: v for k, v in require_git(project.root).items() if k != "diff"}
+    task = Task(project, prepared.stage.name, run_id, git, threads)
     with executors.engine(executor, workers) as pool:
         if pool is None:
             return

@@ -127,12 +127,13 @@ class Store:
                 for name, data in files.items():
                     path = tmp / name
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    with path.open("wb") as f:
-                        f.write(data)
-                        f.flush()
-                        os.fsync(f.fileno())
-                        os.fchmod(f.fileno(), 0o444)
-                _fsync(tmp)
+                    path.write_bytes(data)
+                    path.chmod(0o444)
+                # All are written before the first is flushed, so that one flush can carry many.
+                for name in files:
+                    _fsync(tmp / name)
+                for folder in {(tmp / name).parent for name in files} | {tmp}:
+                    _fsync(folder)
                 final.parent.mkdir(parents=True, exist_ok=True)
                 if final.exists():  # damaged: moved aside first, because a folder cannot be renamed over a full one
                     old = self._tmp / f"old-{uuid.uuid4().hex}"

@@ -170,13 +170,13 @@ def _describe(queries: Mapping[str, NamedQuery], name: str) -> None:
     if name not in queries:
         raise QueryError(f"unknown query {name!r}{nearest(name, queries)}")
     q = queries[name]
-    OUT.print(f"[bold]{q.name}[/]: {q.title}", highlight=False)
+    OUT.print(f"{q.name}: {q.title}", highlight=False, markup=False)
     for p in q.parameters:
-        OUT.print(f"  {p.name} ({p.type}) {p.doc}", highlight=False)
+        OUT.print(f"  {p.name} ({p.type}) {p.doc}", highlight=False, markup=False)
     OUT.print("gives", highlight=False)
     for column, meaning in q.columns.items():
-        OUT.print(f"  {column}: {meaning}", highlight=False)
-    OUT.print(f"example: {usage(q)}", highlight=False)
+        OUT.print(f"  {column}: {meaning}", highlight=False, markup=False)
+    OUT.print(f"example: {usage(q)}", highlight=False, markup=False)
 
 
 def tables(
@@ -188,7 +188,7 @@ def tables(
             show(db.describe(name), limit=100)
         else:
             for table in db.tables.values():
-                OUT.print(f"[bold]{table.name:<22}[/] {table.doc}", highlight=False)
+                OUT.print(f"{table.name:<22} {table.doc}", highlight=False, markup=False, soft_wrap=True)
             for missing, stage in db.missing.items():
                 OUT.print(f"[dim]{missing:<22} not there yet: stage {stage}[/]", highlight=False)
 
