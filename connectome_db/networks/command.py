@@ -73,12 +73,13 @@ def score(folder: Path, volumes: Sequence[TrainingVolume], *, threads: int = 2) 
 def _git_revision() -> str:
     """The commit of the code that trains, "+changes" where files differ from it; "unknown" outside a checkout."""
     here = Path(__file__).parent
+    kernels = [f"../kernels/{name}.py" for name in ("affinity", "cleft", "normalise")]
 
     def git(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
 
     try:
-        revision, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", ".", "../kernels")
+        revision, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "*.py", *kernels)
     except FileNotFoundError:
         return "unknown"
     if revision.returncode != 0:

@@ -16,7 +16,7 @@ from connectome_db.networks.architecture import (
     flops_per_voxel,
     receptive_margin_vx,
 )
-from connectome_db.networks.inference import Network, load_network
+from connectome_db.networks.inference import Network, _tiles, load_network
 
 IMAGE = np.random.default_rng(3).integers(0, 256, (12, 61, 70), dtype=np.uint8)
 
@@ -126,3 +126,14 @@ def test_threads_do_not_change_a_bit(model_folder: Path) -> None:
         seen.add(done.stdout.strip())
     assert len(seen) == 1
     assert seen != {hashlib.sha256(b"").hexdigest()}
+
+
+@pytest.mark.parametrize("shape", [(48, 480, 480), (8, 64, 64), (200, 2048, 64), (1, 8, 8)])
+def test_tiles_cover_once_and_stay_small(shape: tuple[int, int, int]) -> None:
+    count = np.zeros(shape, np.int8)
+    for core in _tiles(shape, (1, 8, 8), (5, 50, 50), 3_000_000):
+        count[tuple(slice(lo, hi) for lo, hi in core)] += 1
+        assert all(lo % step == 0 for (lo, _), step in zip(core, (1, 8, 8), strict=True))
+        read = [min(n, hi + m) - max(0, lo - m) for (lo, hi), n, m in zip(core, shape, (5, 56, 56), strict=True)]
+        assert np.prod(read) <= 3_000_000
+    assert (count == 1).all()
