@@ -4,7 +4,8 @@ ConnectomeError
 ├── ConfigError        params.yaml, launch.yaml, a misspelt name
 ├── SourceError        raw tiles and their manifest
 ├── StageError         a stage's declaration, code or result is not what was declared
-├── StoreError         a stored unit is missing, truncated or altered; the disk is full
+├── StoreError         a stored unit is missing, truncated or altered
+│   └── DiskFullError  no space is left
 ├── RunError           a run cannot start, or some of its units failed
 └── QueryError         an unknown table, column, query, id; refused SQL
 """
@@ -33,6 +34,10 @@ class StageError(ConnectomeError):
 
 class StoreError(ConnectomeError):
     """A stored unit is missing or damaged, or the store cannot be written."""
+
+
+class DiskFullError(StoreError):
+    """No space is left; a run stops at once, because every further unit would fail too."""
 
 
 class RunError(ConnectomeError):

@@ -32,7 +32,7 @@ import pyarrow.compute as pc
 from connectome_db import executors, ids, prepare, tables, volumes
 from connectome_db.config import Project
 from connectome_db.environment import environment_facts, host_facts, require_git
-from connectome_db.errors import ConnectomeError, RunError, SourceError, StageError, StoreError
+from connectome_db.errors import ConnectomeError, DiskFullError, RunError, SourceError, StageError
 from connectome_db.inputs import BlockReader
 from connectome_db.networks.inference import load_network
 from connectome_db.prepare import Prepared
@@ -238,7 +238,7 @@ def _collect(pool: Executor, task: Task, indices: Sequence[int], progress: Progr
         nonlocal done
         done += 1
         error = future.exception()
-        if isinstance(error, StoreError) and isinstance(error.__cause__, OSError):
+        if isinstance(error, DiskFullError):
             for f in waiting:
                 f.cancel()
             raise error

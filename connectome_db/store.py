@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from connectome_db.errors import StoreError
+from connectome_db.errors import DiskFullError, StoreError
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _disk(root: Path) -> Iterator[None]:
         yield
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(
+            raise DiskFullError(
                 f"no space left on the disk of {root}. Units finished so far are kept: free space "
                 "(`connectome status` shows what is still to do), then run again."
             ) from e

@@ -207,6 +207,7 @@ def _records(data: Path, provenance: Path, stage: str) -> None:
             "host": _STR,
             "git_commit": _STR,
             "environment": _STR,
+            "git_dirty": pa.bool_(),
         },
         [
             (
@@ -220,6 +221,7 @@ def _records(data: Path, provenance: Path, stage: str) -> None:
                 "lab1",
                 "beef" * 10 if old else run["git"]["commit"],
                 environment,
+                old,
             )
             for u, old in zip(units, reused, strict=True)
         ],

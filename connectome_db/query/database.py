@@ -179,7 +179,7 @@ def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> tuple[dict[str,
     for table in PROVENANCE:
         if table.name in json_views:
             _table(con, table, json_views[table.name])
-    original = tuple(c for c in EXECUTION.columns if c.name not in {"git_dirty", "user"})
+    original = tuple(c for c in EXECUTION.columns if c.name != "user")
     executed = Table(name="executed", doc=EXECUTION.doc, key=EXECUTION.key, columns=original)
     gathered(executed, provenance, "executions.parquet", "executed")
     _view(con, EXECUTION, views.EXECUTION)

@@ -55,7 +55,7 @@ JOIN (SELECT stage, any_value(kind) AS kind, min(unit) AS only_unit FROM unit GR
 """An empty read box touches nothing; the sections of a `once` stage's output were all made by its one unit."""
 
 EXECUTION = """
-SELECT e.*, r.git_dirty, r."user" FROM executed e LEFT JOIN run r ON r.stage = e.stage AND r.run_id = e.run_id
+SELECT e.*, r."user" FROM executed e LEFT JOIN run r ON r.stage = e.stage AND r.run_id = e.run_id
 """
 
 

@@ -120,7 +120,7 @@ EXECUTION = Table(
         Column(name="host", dtype="string", doc="Where it was computed."),
         Column(name="git_commit", dtype="string", doc="Commit of the project at that time."),
         Column(name="environment", dtype="string", doc="Digest of the environment."),
-        Column(name="git_dirty", dtype="bool", nullable=True, doc="Uncommitted changes; null for an earlier run."),
+        Column(name="git_dirty", dtype="bool", doc="True: there were changes that no commit held."),
         Column(name="user", dtype="string", nullable=True, doc="Who ran it; null for an earlier run."),
     ),
 )

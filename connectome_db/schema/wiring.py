@@ -37,7 +37,9 @@ LINK = Table(
         Column(name="pre", dtype="uint64", doc="Presynaptic neuron (object id)."),
         Column(name="post", dtype="uint64", doc="Postsynaptic neuron (object id)."),
         Column(name="counted", dtype="bool", doc="True: it counts in `connection`."),
-        Column(name="reason", dtype="string", doc="counted, autapse, duplicate (seen by two blocks), or low confidence."),
+        Column(
+            name="reason", dtype="string", doc="counted, autapse, duplicate (seen by two blocks), or low confidence."
+        ),
         Column(name="duplicate_of", dtype="uint64", nullable=True, doc="The synapse it repeats."),
     ),
 )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -186,7 +187,7 @@ def test_a_killed_rank_ends_the_job_and_running_again_goes_on(tmp_path):
         "        time.sleep(1.0); return real(*a)\n"
         "    r.store_result = waits\n"
     )
-    env = os.environ | {"PYTHONPATH": f"{slow.parent}{os.pathsep}{os.getcwd()}"}
+    env = os.environ | {"PYTHONPATH": f"{slow.parent}{os.pathsep}{Path.cwd()}"}
     child = subprocess.Popen(
         [sys.executable, "-c", program, str(project.root)], env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
@@ -194,7 +195,7 @@ def test_a_killed_rank_ends_the_job_and_running_again_goes_on(tmp_path):
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and (not keys.is_dir() or not os.listdir(keys)):
         time.sleep(0.05)
-    found = subprocess.run(["pgrep", "-f", f"connectome_db.ranks.*{project.root}"], capture_output=True, text=True)
+    found = subprocess.run(["pgrep", "-f", f"connectome_db.ranks.*{project.root}"], capture_output=True, check=True)
     # the launcher's own command line matches too; the youngest process is a rank
     os.kill(int(found.stdout.split()[-1]), signal.SIGKILL)
     out, _ = child.communicate(timeout=60)

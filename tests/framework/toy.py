@@ -1,4 +1,4 @@
-"""Two small stages for testing the framework: a volume of labels from nothing, and per-block counts read with a halo."""
+"""Small stages for testing the framework: labels from nothing, counts per block with a halo, and their sum."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_provenance_views(db: Database) -> None:
         {"n": sum(len(tiny_project.units_of(s)) for s in OUTPUTS)}
     ]
     reused = db.sql("SELECT unit, git_commit, git_dirty, run_id FROM execution WHERE reused").to_pylist()
-    assert reused == [{"unit": t.BLOCK_A, "git_commit": "beef" * 10, "git_dirty": None, "run_id": "run-1"}]
+    assert reused == [{"unit": t.BLOCK_A, "git_commit": "beef" * 10, "git_dirty": True, "run_id": "run-1"}]
     assert db.sql("SELECT region, x0, params FROM stage_override").to_pylist() == [
         {"region": "corner", "x0": 60, "params": '{"threshold": 0.6}'}
     ]
