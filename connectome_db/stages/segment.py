@@ -21,15 +21,13 @@ from pydantic import Field
 from connectome_db import ids, plans
 from connectome_db.errors import StageError
 from connectome_db.geometry import Box, Vec3
+from connectome_db.kernels.bridge import bridge
 from connectome_db.kernels.runs import encode
 from connectome_db.kernels.watershed import WatershedOptions, supervoxels
 from connectome_db.schema.segmentation import APRON, SUPERVOXEL
 from connectome_db.spec import Block, Found, Network, Params, Plan, Result, Rows, Stage, Volume
 
 IMAGE, MASK = "render.image", "mask.mask"
-BACKGROUND_CLASSES = (1, 2, 4, 5)
-"""Mask classes without tissue: outside, resin, crack, blank. Folds and low signal are segmented as well as can be."""
-
 U8 = npt.NDArray[np.uint8]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Length = Annotated[float, Field(gt=0)]
@@ -50,6 +48,8 @@ class SegmentParams(Params):
     """Thickness (z, y, x) of the slabs beyond the upper faces that are compared with the neighbours' own result."""
     method: Literal["affinity"] = "affinity"
     """How labels are made from the image."""
+    bridge_sections: Count = 2
+    """Up to this many missing sections are filled with the nearest one, so that neurites go on; 0 = never."""
     boundary: Fraction = 0.5
     """A voxel whose mean affinity is below this is boundary: raise it when neurites merge."""
     seed_depth_nm: Length = 10.0
@@ -83,8 +83,8 @@ def compute(block: Block[SegmentParams]) -> Result:
     """Supervoxels, affinities and aprons of one block."""
     params, core = block.params, block.unit.core
     box = block.boxes[IMAGE]
-    tissue = ~np.isin(block.arrays[MASK], BACKGROUND_CLASSES)
-    affinity = affinities(block.model, block.arrays[IMAGE], box)
+    image, tissue = bridge(block.arrays[IMAGE], block.arrays[MASK], params.bridge_sections)
+    affinity = affinities(block.model, image, box)
     labels = segment(affinity, tissue, block)
     inside = core.slices(box.lo)
     present = np.unique(labels[inside])

@@ -17,15 +17,13 @@ from pydantic import Field
 from connectome_db import ids, plans
 from connectome_db.errors import StageError
 from connectome_db.geometry import Box
+from connectome_db.kernels.bridge import tissue_of
 from connectome_db.kernels.cleft_components import CleftComponents, cleft_components
 from connectome_db.kernels.partners import Partners, partners
 from connectome_db.schema.wiring import SYNAPSE
 from connectome_db.spec import NM3, Block, Found, Network, Params, Plan, Result, Rows, Stage
 
 IMAGE, SUPERVOXELS, MASK = "render.image", "segment.supervoxels", "mask.mask"
-BACKGROUND_CLASSES = (1, 2, 4, 5)
-"""Mask classes without tissue: outside, resin, crack, blank."""
-
 U8 = npt.NDArray[np.uint8]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Extent = Annotated[int, Field(ge=1)]
@@ -40,11 +38,11 @@ class SynapsesParams(Params):
     """Voxels (z, y, x) whose synapses one block reports; larger blocks waste less on the halo."""
     halo_nm: Annotated[float, Field(ge=0)] = 300.0
     """Context on each side: half of the longest cleft plus the network's margin."""
-    low: Fraction = 0.8
+    low: Fraction = 0.75
     """A cleft reaches out to this probability: lower it when clefts break into pieces."""
-    high: Fraction = 0.95
+    high: Fraction = 0.9
     """A cleft holds a voxel of at least this probability: lower it when synapses are missed."""
-    min_volume_nm3: Annotated[float, Field(ge=0)] = 250_000.0
+    min_volume_nm3: Annotated[float, Field(ge=0)] = 400_000.0
     """Clefts of a smaller volume are dropped: raise it when specks count as synapses."""
     reach_nm: Annotated[float, Field(gt=0)] = 60.0
     """Evidence for pre and post counts up to this far from the cleft."""
@@ -66,7 +64,7 @@ def plan(found: Found, params: SynapsesParams) -> Plan:
 def compute(block: Block[SynapsesParams]) -> Result:
     """The synapses whose anchor lies in the block's core."""
     params, core, box = block.params, block.unit.core, block.boxes[IMAGE]
-    tissue = ~np.isin(block.arrays[MASK], BACKGROUND_CLASSES)
+    tissue = tissue_of(block.arrays[MASK])
     cleft, pre, post = evidence(block.model, block.arrays[IMAGE], box)
     min_vx = int(np.ceil(params.min_volume_nm3 / float(np.prod(block.voxel_nm))))
     found = cleft_components(cleft, tissue, low=params.low, high=params.high, min_vx=min_vx)

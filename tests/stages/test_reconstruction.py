@@ -177,6 +177,18 @@ def test_folds_are_segmented_and_resin_is_not() -> None:
     assert memory.volumes["segment.supervoxels"][:, 40:].all()
 
 
+def test_neurites_go_on_across_a_missing_section() -> None:
+    labels = tubes((24, 64, 64))
+    truth = cc3d.connected_components(labels, connectivity=6)
+    mask = np.zeros(labels.shape, np.uint8)
+    mask[15], mask[20, :30] = 5, 1  # at a block's face, and a missing tile
+    lost = np.where(mask > 0, 0, labels)
+    memory = reconstruct(lost, (30.0, 8.0, 8.0), mask=mask)
+    kept = mask == 0
+    assert memory.volumes["segment.supervoxels"][~kept].any()
+    assert adapted_rand(overlap(mapped(memory, "object")[kept], truth[kept])).error <= 0.01
+
+
 def test_an_apron_beyond_the_halo_is_refused() -> None:
     extent = Extent(np.zeros(1, np.uint64), np.asarray([[0, 0, 0, 16, 64, 64]]))
     params = segment_stage.SegmentParams(halo_vx=(2, 8, 8), apron_vx=(4, 8, 8))

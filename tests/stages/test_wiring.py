@@ -43,7 +43,9 @@ def run(block_vx: tuple[int, int, int] = (12, 48, 64), **changed: float) -> Memo
         "mask.mask": np.zeros(SHAPE, np.uint8),
     }
     memory = Memory(NM, volumes, Box((0, 0, 0), SHAPE))
-    params = synapses_stage.SynapsesParams(block_vx=block_vx, halo_nm=150, **{"low": 0.4, "high": 0.7, **changed})
+    params = synapses_stage.SynapsesParams(
+        block_vx=block_vx, halo_nm=150, **{"low": 0.4, "high": 0.7, "min_volume_nm3": 1e5, **changed}
+    )
     memory.run(synapses_stage.STAGE, params, TruthCleft())
     return memory
 
