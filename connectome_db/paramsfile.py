@@ -53,7 +53,7 @@ def render(dataset: Dataset, stages: tuple[AnyStage, ...], changes: Mapping[str,
     )
     document["overrides"] = CommentedMap()
     document.yaml_set_comment_before_after_key(
-        "overrides", before="\nParameters that hold in a region only, e.g. segment: {corner: {seed_distance_nm: 40}}"
+        "overrides", before="\nParameters that hold in a region only, e.g. segment: {corner: {seed_window_nm: 60}}"
     )
     yaml = YAML()
     yaml.width = 110

@@ -1,0 +1,79 @@
+"""A small phantom project: all thirteen stages over 2 x 2 x 2 blocks and more."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from connectome_db import config, newproject, runner
+from connectome_db.config import Project
+from connectome_db.finish import finish
+from connectome_db.phantom.acquire import AcquireConfig
+from connectome_db.phantom.simulate import SimulateConfig, simulate
+from connectome_db.phantom.tissue import TissueConfig
+from connectome_db.stages.pipeline import STAGES
+
+BLOCK_VX = (8, 64, 64)
+
+
+def small_blocks() -> dict[str, dict[str, object]]:
+    """Small blocks wherever a stage has blocks of its own, so that a small volume has many."""
+    changes = newproject.model_changes(STAGES, "phantom")
+    for stage in STAGES:
+        if "block_vx" in stage.params.model_fields:
+            changes.setdefault(stage.name, {})["block_vx"] = BLOCK_VX
+    return changes
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that nothing has been run in."""
+    root = tmp_path_factory.mktemp("template") / "p"
+    simulate(
+        SimulateConfig(
+            tissue=TissueConfig(seed=5, shape_vx=(10, 224, 224)),
+            acquire=AcquireConfig(overlap=0.3, stage_error_px=2.0, shift_px=5.0, rotation_deg=0.4),
+        ),
+        root,
+    )
+    newproject.create(
+        root, name="small", manifest="raw/manifest.csv", voxel_nm=(30, 8, 8), stages=STAGES, changes=small_blocks()
+    )
+    return root
+
+
+def copy_of(template: Path, root: Path, *, with_work: bool = False) -> Project:
+    """A project of its own. `with_work` takes along store and data, as copies that share no inode."""
+    skip = () if with_work else (".connectome", "data", "provenance")
+    shutil.copytree(template, root, ignore=lambda folder, names: [n for n in names if n in skip])
+    return config.load(root, STAGES)
+
+
+def run_stages(project: Project, **how: object) -> dict[str, runner.Outcome]:
+    """Run and finish all stages; outcomes by stage."""
+    outcomes = {}
+    for stage in project.stages:
+        prepared, outcomes[stage.name] = runner.run_units(project, stage.name, **how)  # type: ignore[arg-type]
+        finish(prepared, outcomes[stage.name])
+    return outcomes
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def differing(a: Path, b: Path) -> list[str]:
+    """Files that are not byte-identical in two trees."""
+    x, y = tree(a), tree(b)
+    return sorted(n for n in x.keys() | y.keys() if x.get(n) != y.get(n))
+
+
+@pytest.fixture(scope="session")
+def done(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The reference: from scratch, serially."""
+    project = copy_of(template, tmp_path_factory.mktemp("done") / "p")
+    run_stages(project)
+    return project

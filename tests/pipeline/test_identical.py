@@ -1,0 +1,156 @@
+"""The whole pipeline, over every stage: however it is run, `data/` is the same, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from connectome_db import config, newproject, runner
+from connectome_db.finish import finish
+from connectome_db.stages.pipeline import STAGES
+from tests.pipeline.conftest import copy_of, differing, run_stages
+
+
+def change(project: config.Project, edit) -> config.Project:
+    path = project.root / "params.yaml"
+    yaml = YAML()
+    document = yaml.load(path.read_text())
+    edit(document)
+    with path.open("w") as f:
+        yaml.dump(document, f)
+    return config.load(project.root, STAGES)
+
+
+def test_the_reference_has_everything(done):
+    import pyarrow.parquet as pq
+
+    for stage in STAGES:
+        assert (done.data(stage.name) / "record.json").exists()
+    assert pq.read_table(done.data("segment") / "supervoxel.parquet").num_rows > 50
+    assert len(pq.read_table(done.data("segment") / "units.parquet")) >= 8
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"ranks": 2}, {"ranks": 4}, {"ranks": 2, "executor": "dask"}],
+    ids=["mpi-2", "mpi-4", "dask-2"],
+)
+def test_ranks_and_executors(done, template, tmp_path, how):
+    project = copy_of(template, tmp_path / "p")
+    run_stages(project, **how)
+    assert differing(project.root / "data", done.root / "data") == []
+
+
+def test_parts_out_of_order(done, template, tmp_path):
+    project = copy_of(template, tmp_path / "p")
+    for stage in STAGES:
+        for part in ((2, 3), (0, 3), (1, 3)):
+            prepared, outcome = runner.run_units(project, stage.name, part=part)
+        finish(prepared, outcome)
+    assert differing(project.root / "data", done.root / "data") == []
+
+
+def test_killed_and_resumed(done, template, tmp_path):
+    """`kill -9` in the middle of `segment`, wherever it is; then run again."""
+    project = copy_of(template, tmp_path / "p")
+    for name in ("ingest", "montage", "match", "align", "render", "mask"):
+        finish(*runner.run_units(project, name))
+    child = subprocess.Popen(
+        [sys.executable, "-m", "connectome_db.cli.main", "run", "segment", "-C", str(project.root)],
+        stdout=subprocess.DEVNULL,
+    )
+    keys = project.store / "keys" / "segment"
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and (not keys.is_dir() or len(os.listdir(keys)) < 2):
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    done_units = len(os.listdir(keys))
+    total = len(runner.prepare.prepare(project, project.stage("segment")).plan)
+    assert 0 < done_units < total
+    outcomes = run_stages(project)
+    assert outcomes["segment"].computed == total - done_units
+    assert differing(project.root / "data", done.root / "data") == []
+
+
+EDITS = {
+    "a region's segmentation": lambda d: (
+        d["regions"].update({"corner": {"box_vx": [0, 0, 0, 4, 40, 40]}}),
+        d["overrides"].update({"segment": {"corner": {"seed_window_nm": 60.0}}}),
+    ),
+    "a montage parameter": lambda d: d["montage"].update({"shape_prior": 3.0}),
+    "the merge threshold": lambda d: d["agglomerate"].update({"threshold": 0.6}),
+    "a synapse parameter in a region": lambda d: (
+        d["regions"].update({"half": {"box_nm": [0, 0, 0, 120, 5000, 600]}}),
+        d["overrides"].update({"synapses": {"half": {"high": 0.85}}}),
+    ),
+}
+
+
+def test_edits_one_after_another_equal_from_scratch(done, template, tmp_path):
+    """Random order, each on top of the last, always incrementally; after the last one, from scratch in a new store."""
+    project = copy_of(done.root, tmp_path / "p", with_work=True)
+    order = np.random.default_rng(int(os.environ.get("EDIT_SEED", "1"))).permutation(sorted(EDITS))
+    computed = {}
+    for name in order:
+        project = change(project, EDITS[str(name)])
+        computed[str(name)] = {s: o.computed for s, o in run_stages(project).items()}
+    scratch = copy_of(project.root, tmp_path / "scratch")
+    run_stages(scratch)
+    assert differing(project.root / "data", scratch.root / "data") == []
+    # and it was incremental: no stage above the edit did anything, and a region touched some blocks, not all
+    total = {s.name: len(runner.prepare.prepare(done, s).plan) for s in STAGES}
+    region = computed["a region's segmentation"]
+    assert all(region[s] == 0 for s in ("ingest", "montage", "match", "align", "render", "mask"))
+    assert 0 < region["segment"] < total["segment"]
+    merge = computed["the merge threshold"]
+    assert {s for s, n in merge.items() if n} == {"agglomerate", "graph"}
+    back = change(project, lambda d: d["agglomerate"].update({"threshold": 0.61}))
+    run_stages(back)
+    again = change(project, lambda d: d["agglomerate"].update({"threshold": 0.6}))
+    assert sum(o.computed for o in run_stages(again).values()) == 0
+
+
+def test_a_changed_tile_wakes_only_what_can_see_it(done, tmp_path):
+    """One raw tile's bytes change; sections and pairs without it are reused, and the result is that from scratch."""
+    import cv2
+
+    project = copy_of(done.root, tmp_path / "p", with_work=True)
+    tile = sorted((project.root / "raw").glob("s0009*.png"))[0]
+    image = cv2.imread(str(tile), cv2.IMREAD_GRAYSCALE)
+    image[10:20, 10:20] = 255 - image[10:20, 10:20]
+    cv2.imwrite(str(tile), image)
+    manifest = project.root / "raw" / "manifest.csv"
+    lines = [",".join(c for c in line.split(",")[:-1]) for line in manifest.read_text().splitlines()]
+    manifest.write_text("\n".join(lines) + "\n")  # without the declared checksums, which no longer hold
+    outcomes = run_stages(project)
+    assert outcomes["ingest"].computed == 1
+    assert outcomes["montage"].computed == 1
+    assert outcomes["match"].computed == 2  # (7, 9) and (8, 9)
+    assert outcomes["render"].computed < outcomes["render"].total
+    scratch = copy_of(project.root, tmp_path / "scratch")
+    run_stages(scratch)
+    assert differing(project.root / "data", scratch.root / "data") == []
+
+
+def test_dvc_repro_runs_and_then_has_nothing_to_do(template, tmp_path):
+    """The pipeline as users start it, with the connectome command of this interpreter."""
+    from connectome_db.demo import repro
+
+    project = copy_of(template, tmp_path / "p")
+    repro(project.root, "render")
+    before = (project.root / "dvc.lock").read_bytes()
+    repro(project.root, "render")
+    assert (project.root / "dvc.lock").read_bytes() == before
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "status", "render"], cwd=project.root, capture_output=True, text=True, check=True
+    )
+    assert "data/render" not in done.stdout
+    newproject.run(project.root, "git", "add", ".")
