@@ -180,10 +180,11 @@ def refine_shift(
     """Subpixel shift of `b` in `a` (equal shapes) by Gauss-Newton on grey values, from `start_px` within a pixel or so.
 
     Inverse-compositional registration (Lucas and Kanade 1981; Baker and Matthews 2004), with brightness and contrast
-    taken out by normalising both. Returns (shift, normalised correlation there); a step that diverges returns the start.
+    taken out by normalising both. Returns (shift, normalised correlation there); the start when it diverges.
     """
     shift = np.asarray(start_px, dtype=np.float64)
-    gy, gx = np.gradient(b.astype(np.float64))
+    rise = np.gradient(b.astype(np.float64))
+    gy, gx = np.asarray(rise[0]), np.asarray(rise[1])
     usable = cv2.erode(valid_b.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0).astype(bool)
     weight_a = cv2.erode(valid_a.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0).astype(np.float32)
     best = 0.0

@@ -1,4 +1,4 @@
-"""The coarse map between two sections, from image features (Lowe 2004) and a robust affine (Fischler and Bolles 1981)."""
+"""The coarse map between two sections: image features (Lowe 2004), then a robust affine (Fischler and Bolles 1981)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Bool = npt.NDArray[np.bool_]
 cv2.setNumThreads(1)
 
 _MOST_FEATURES = 2000
-_RATIO = 0.85
+_RATIO = 0.92
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _features(image: U8, valid: Bool, smooth_px: float) -> tuple[F64, npt.NDArra
     """Positions (N, 2) as (y, x) and root-SIFT descriptors (N, 128) (Arandjelovic and Zisserman 2012)."""
     even = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(8, 8)).apply(cv2.GaussianBlur(image, (0, 0), smooth_px))
     inner = cv2.erode(valid.astype(np.uint8), np.ones((17, 17), np.uint8), borderValue=0)
-    sift = cv2.SIFT_create(nfeatures=_MOST_FEATURES, contrastThreshold=0.02, sigma=2.0)
+    sift = cv2.SIFT_create(nfeatures=_MOST_FEATURES, contrastThreshold=0.02, sigma=2.0)  # type: ignore[attr-defined]
     points, descriptors = sift.detectAndCompute(even, inner)
     if descriptors is None or len(points) == 0:
         return np.zeros((0, 2)), np.zeros((0, 128), np.float32)

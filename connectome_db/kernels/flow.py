@@ -1,7 +1,7 @@
 """Block matching: points of one image found again in another that is already roughly in place.
 
-As in TrakEM2's elastic alignment (Saalfeld et al. 2012, Nature Methods 9) and SOFIMA (Januszewski et al. 2024): patches,
-correlation peaks, gates on the peak, and a filter that drops what disagrees with its neighbourhood.
+As in TrakEM2's elastic alignment (Saalfeld et al. 2012, Nature Methods 9) and SOFIMA (Januszewski et al. 2024):
+patches, correlation peaks, gates on the peak, and a filter that drops what disagrees with its neighbourhood.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ cv2.setNumThreads(1)
 
 @dataclass(frozen=True)
 class Flow:
-    """Places (N, 2) of `a` and the displacement (N, 2) to the same tissue in `b`, (y, x) px, with the peak's evidence."""
+    """Places (N, 2) of `a` and the displacement (N, 2) to the same tissue in `b`, (y, x) px, with its evidence."""
 
     at_px: F64
     move_px: F64
@@ -125,3 +125,33 @@ def _agree(flow: Flow, good: Bool, reach_px: float, max_px: float) -> Bool:
         fit = np.linalg.solve(normal, design.T @ (weight[:, None] * moves))
         out[n] = float(np.hypot(*(flow.move_px[n] - fit[0]))) <= max_px
     return out
+
+
+def smooth_field(flow: Flow, good: Bool, shape: tuple[int, int], step_px: int) -> tuple[F32, F32]:
+    """A dense displacement field (y, x) of `shape` through the `good` displacements, smooth over about a step.
+
+    Gaussian-weighted means on a grid of half steps, then bicubic in between; far from all points it is their mean.
+    """
+    half = max(step_px // 2, 1)
+    rows, cols = -(-shape[0] // half) + 1, -(-shape[1] // half) + 1
+    if int(good.sum()) == 0:
+        return np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    at, moves = flow.at_px[good], flow.move_px[good]
+    mean = moves.mean(axis=0)
+    y, x = np.arange(rows) * half, np.arange(cols) * half
+    wy = np.exp(-((y[:, None] - at[None, :, 0]) ** 2) / (2.0 * (0.75 * step_px) ** 2))
+    wx = np.exp(-((x[:, None] - at[None, :, 1]) ** 2) / (2.0 * (0.75 * step_px) ** 2))
+    weight = wy @ wx.T + 0.05
+    out = []
+    for c in (0, 1):
+        grid = mean[c] + (wy * (moves[:, c] - mean[c])) @ wx.T / weight
+        # Grid node k lies at pixel k * half; resize() would put it at the middle of its cell.
+        big = cv2.warpAffine(
+            grid.astype(np.float32),
+            np.asarray([[1.0 / half, 0.0, 0.0], [0.0, 1.0 / half, 0.0]]),
+            (shape[1], shape[0]),
+            flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        out.append(np.asarray(big, dtype=np.float32))
+    return out[0], out[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -55,8 +56,8 @@ def block_levels(tile: U8, valid: Bool, number: int) -> Samples:
     h, w = tile.shape
     rows, cols = np.linspace(0, h, _BLOCKS + 1).astype(int), np.linspace(0, w, _BLOCKS + 1).astype(int)
     places, levels = [], []
-    for y0, y1 in zip(rows[:-1], rows[1:], strict=True):
-        for x0, x1 in zip(cols[:-1], cols[1:], strict=True):
+    for y0, y1 in pairwise(rows.tolist()):
+        for x0, x1 in pairwise(cols.tolist()):
             inside = valid[y0:y1, x0:x1]
             if inside.mean() > 0.5:
                 places.append(((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2))
@@ -79,7 +80,7 @@ def illumination_grid(samples: Samples, twins: Twins, tiles: int, *, order: int,
     Bayesian linear regression of log brightness on a smooth polynomial plus one level per tile. Two kinds of evidence:
     the blocks of all tiles, whose spread is tissue and which therefore weigh little when tiles are few; and the same
     tissue seen at two places of the field in overlaps, which holds no tissue at all. A zero-mean prior keeps the rest
-    flat. Robust to odd blocks (Huber). The retrospective model is that of Peng et al. 2017 (BaSiC), in its smooth limit.
+    flat. Robust to odd blocks (Huber). The model is that of BaSiC (Peng et al. 2017) in its smooth limit.
     """
     axis = np.linspace(-1.0, 1.0, nodes)
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)

@@ -2,8 +2,8 @@
 
 The springs of TrakEM2's and SOFIMA's meshes (Saalfeld et al. 2012) in their linear form: matches pull nodes together,
 differences between neighbouring nodes are stiff, and a weak spring ties every node to its place in the affine solution.
-That last one is the high-pass that keeps the stack from drifting: tissue that runs obliquely pulls each section a little
-along its neighbours, and without it those pulls add up from section to section.
+That last one is the high-pass that keeps the stack from drifting: tissue that runs obliquely pulls each section a
+little along its neighbours, and without it those pulls add up from section to section.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ I64 = npt.NDArray[np.int64]
 _DIRECT_UNKNOWNS = 150_000
 _ITERATIONS = 400
 _FLOOR_PX = 0.25
+_BROAD = 1.5
+"""Tukey's cut-off is widened by this: residuals here are mostly the tissue's own motion, which is not Gaussian."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Lattice:
         return np.asarray(np.einsum("nk,nkc->nc", weight, values[number]), dtype=np.float64)
 
     def over_pixels(self, values: F64, low: tuple[int, int], shape: tuple[int, int]) -> tuple[F64, F64]:
-        """Values (size, 2) at the nodes, bilinear at the pixels of a window from `low`: two arrays; NaN off the lattice."""
+        """Values (size, 2) at the nodes, bilinear at the pixels of a window from `low`: (y, x); NaN off the lattice."""
         out = np.full((2, *shape), np.nan)
         y = (low[0] + np.arange(shape[0])) / self.step_px - self.low[0]
         x = (low[1] + np.arange(shape[1])) / self.step_px - self.low[1]
@@ -95,6 +97,7 @@ def relax(
     b: I64,
     a_px: F64,
     b_px: F64,
+    trust: F64,
     weight: F64,
     anchor: int,
     *,
@@ -104,10 +107,11 @@ def relax(
 ) -> tuple[list[F64], F64]:
     """Displacements (size, 2) at the nodes of each section's lattice, and the weights (N,) of the last round.
 
-    `a_px`, `b_px` (N, 2) are matched points in the aligned frame after the affine solve, of the sections `a`, `b` (N,).
-    Minimises sum w |(pa + ua) - (pb + ub)|^2 + stiffness * sum |u_i - u_j|^2 over edges + tether * sum |u|^2, with u = 0
-    in the anchor section; weights are Tukey's, renewed each round. Sparse direct factorisation up to 150,000 nodes, then
-    a fixed number of conjugate-gradient steps, which no thread count can change.
+    `a_px`, `b_px` (N, 2) are matched points in the aligned frame after the affine solve, of the sections `a`, `b` (N,);
+    `trust` (N,) multiplies the robust weights, `weight` (N,) are those of the first round.
+    Minimises sum w |(pa + ua) - (pb + ub)|^2 + stiffness * sum |u_i - u_j|^2 over edges + tether * sum |u|^2, with
+    u = 0 in the anchor section; weights are Tukey's, renewed each round. Sparse direct factorisation up to 150,000
+    nodes, then a fixed number of conjugate-gradient steps, which no thread count can change.
     """
     first = np.concatenate([[0], np.cumsum([grid.size for grid in lattices])]).astype(np.int64)
     total = int(first[-1])
@@ -120,10 +124,10 @@ def relax(
     gap = b_px - a_px
     moves = np.zeros((total, 2))
     for _ in range(rounds if len(a) else 0):
-        scaled = design_free.multiply(weight[:, None]).tocsr()
+        scaled = sparse.diags(weight) @ design_free
         moves[index] = _solve((design_free.T @ scaled + springs_free).tocsc(), np.asarray(scaled.T @ gap))
         length = np.hypot(*(design @ moves - gap).T)
-        weight = tukey(length, 1.5 * distance_scale(length[weight > 0], _FLOOR_PX))
+        weight = trust * tukey(length, _BROAD * distance_scale(length[weight > 0], _FLOOR_PX))
     return [moves[first[s] : first[s + 1]] for s in range(len(lattices))], weight
 
 

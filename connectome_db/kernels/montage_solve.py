@@ -26,7 +26,7 @@ _LINEAR_STEP = float(1 << 24)
 
 @dataclass(frozen=True)
 class TileLinks:
-    """Points (N, 2) as (y, x) px seen in tile `a` at `a_px` and in tile `b` at `b_px`, and its weight; 0 did not pass the gates."""
+    """Points (N, 2) as (y, x) px seen in tile `a` at `a_px` and in tile `b` at `b_px`, and its weight (0: gated)."""
 
     a: I64
     b: I64
@@ -134,7 +134,7 @@ def _solve(
     value = np.concatenate([np.concatenate([ay, -by], axis=1), np.concatenate([ax, -bx], axis=1)]).ravel()
     design = sparse.csr_matrix((value, (row, col)), shape=(2 * n, tiles * k))
     w = np.tile(weight, 2)
-    scaled = design.multiply(w[:, None]).tocsr()
+    scaled = sparse.diags(w) @ design
     # The priors pull the whole map, not the step, or repeated steps would wear them down.
     prior = np.full((tiles, k), float(shape_prior))
     prior[:, :2] = _NOMINAL_WEIGHT

@@ -24,6 +24,8 @@ C128 = npt.NDArray[np.complex128]
 _BRIDGE = 1e-6
 """Weight of the ties between groups of sections that no match links: they only fill the gap."""
 _FLOOR_PX = 0.25
+_BROAD = 1.5
+"""Tukey's cut-off is widened by this: residuals here are mostly the tissue's own motion, which is not Gaussian."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def _reweigh(m: PointMatches, poses: Poses, soft: bool, weight: F64) -> F64:
     """Weights from the residuals (Huber while `soft`, then Tukey), whose scale is that of all pairs together."""
     length = np.hypot(*(poses.apply(m.a, m.a_px) - poses.apply(m.b, m.b_px)).T)
     whole = distance_scale(length[weight > 0], _FLOOR_PX)
-    return m.trust * (huber(length, whole) if soft else tukey(length, 1.5 * whole))
+    return m.trust * (huber(length, whole) if soft else tukey(length, _BROAD * whole))
 
 
 def _groups(m: PointMatches, weight: F64, sections: int) -> I64:
@@ -146,7 +148,7 @@ def _anchored(design: sparse.csr_matrix, weight: F64, target: C128, fixed: dict[
         known[c], free[c] = v, False
     right = target - design @ known
     part = design[:, np.flatnonzero(free)]
-    scaled = part.multiply(weight[:, None]).tocsr()
+    scaled = sparse.diags(weight) @ part
     normal = (part.conj().T @ scaled).tocsc()
     normal = normal + sparse.identity(normal.shape[0], dtype=np.complex128, format="csc") * 1e-12
     known[free] = splu(normal.tocsc()).solve(np.asarray(scaled.conj().T @ right))
@@ -182,11 +184,11 @@ def _affine(
     free = np.ones(3 * sections, dtype=np.bool_)
     free[3 * anchor : 3 * anchor + 3] = False
     part = design[:, np.flatnonzero(free)]
-    scaled = part.multiply(w[:, None]).tocsr()
+    scaled = sparse.diags(w) @ part
     normal = (part.T @ scaled + sparse.diags(prior[free])).tocsc()
-    change = np.zeros((3 * sections, 2))
-    change[free] = splu(normal).solve(np.asarray(scaled.T @ left))
-    change = change.reshape(sections, 3, 2)
+    moves = np.zeros((3 * sections, 2))
+    moves[free] = splu(normal).solve(np.asarray(scaled.T @ left))
+    change = moves.reshape(sections, 3, 2)
     # Changes are of the rows: aligned_c += change[s, 0, c] * u_y + change[s, 1, c] * u_x + change[s, 2, c].
     bend = np.swapaxes(change[:, :2, :], 1, 2) / reach_px[:, None, None]
     linear = rigid[0] + bend

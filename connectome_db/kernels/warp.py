@@ -86,7 +86,7 @@ def assemble(
     seen = [(n, maps) for n, maps in met if maps is not None]
     values, depths = [], []
     for n, maps in seen:
-        value, depth = _sample(tiles[n], pixels(tiles[n].name), light, *maps, feather_px, reduce)
+        value, depth = _sample(tiles[n], pixels(tiles[n].name), light, *maps, reduce)
         values.append(value)
         depths.append(depth)
     if not seen:
@@ -120,9 +120,7 @@ def _meet(
     return (ty, tx) if inside.any() else None
 
 
-def _sample(
-    tile: PlacedTile, image: U8, light: F64, ty: F64, tx: F64, feather_px: float, reduce: int
-) -> tuple[F32, F32]:
+def _sample(tile: PlacedTile, image: U8, light: F64, ty: F64, tx: F64, reduce: int) -> tuple[F32, F32]:
     """Corrected grey values and the depth inside the tile's valid area in px (0 outside), at positions in the tile."""
     h, w = tile.shape
     y, x = np.nan_to_num(ty, nan=-10.0), np.nan_to_num(tx, nan=-10.0)

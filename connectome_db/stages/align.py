@@ -31,19 +31,24 @@ class AlignParams(Params):
     anchor: int | None = None
     """The section that stays where it is; the volume takes its frame. None: the first one, so that sections appended
     later do not move the volume."""
-    mesh_px: int = 64
+    mesh_px: int = 32
     """Distance between mesh nodes. Smaller follows finer distortion, and follows the tissue's own changes too."""
-    rigidity: float = 0.02
+    distant: float = 0.02
+    """Weight of a match between sections two apart, against one between neighbours; three apart have its square. Such
+    matches follow oblique tissue twice as far, so they should decide only where a section between them is lost."""
+    rigidity: float = 0.2
     """How hard sections resist stretch and shear in the affine solve. Without it, sections shrink along the stack."""
-    stiffness: float = 2.0
+    stiffness: float = 0.2
     """How hard neighbouring mesh nodes resist moving apart, against one px at one match."""
-    tether: float = 0.05
+    tether: float = 0.1
     """How hard each node is held at its affine place. Raise it when the elastic part drifts along the stack."""
     trim_px: float = 16.0
     """Mesh cells that a section reaches into by less than this are left off, at most this much of its rim with them:
     otherwise a shift of a few px would add a row of nearly empty blocks all around the volume. 0 keeps everything."""
     min_matches: int = 8
-    """A pair with fewer accepted matches is represented by its coarse map, if that was accepted."""
+    """A pair with fewer accepted matches is represented by its coarse map, if that is sure enough."""
+    sure_inliers: int = 30
+    """A coarse map is sure enough to stand alone when this many features agree with it."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,8 @@ def compute(block: Block[AlignParams]) -> Result:
     if stack is None:
         return {o.name: o.table.arrow().empty_table() for o in OUTPUTS}
     rows = block.tables[MATCH].filter(block.tables[MATCH]["accepted"])
-    real = _matches(stack, rows)
-    matches = _with_coarse(stack, real, block.tables[PAIR], p.min_matches)
+    real = _matches(stack, rows, p.distant)
+    matches = _with_coarse(stack, real, block.tables[PAIR], p)
     centre = stack.corners_px.mean(axis=1)
     reach = np.abs(stack.corners_px - centre[:, None]).max(axis=(1, 2))
     poses = solve_poses(matches, centre, reach, stack.anchor, rigidity=p.rigidity)
@@ -82,7 +87,7 @@ def compute(block: Block[AlignParams]) -> Result:
     at_a, at_b = poses.apply(real.a, real.a_px), poses.apply(real.b, real.b_px)
     start = poses.weight[: len(real)]
     moves, weight = relax(
-        meshes, real.a, real.b, at_a, at_b, start, stack.anchor, stiffness=p.stiffness, tether=p.tether
+        meshes, real.a, real.b, at_a, at_b, real.trust, start, stack.anchor, stiffness=p.stiffness, tether=p.tether
     )
     maps = [_backward_map(n, poses, meshes[n], moves[n], aligned[n], p) for n in s.tolist()]
     qa, qb = _through(maps, poses, real.a, real.a_px, at_a), _through(maps, poses, real.b, real.b_px, at_b)
@@ -109,7 +114,7 @@ def _stack(transforms: pa.Table, anchor: int | None) -> _Stack | None:
     return _Stack(numbers, np.asarray(corners, dtype=np.float64), row)
 
 
-def _matches(stack: _Stack, rows: pa.Table) -> PointMatches:
+def _matches(stack: _Stack, rows: pa.Table, distant: float) -> PointMatches:
     column = {n: rows[n].to_numpy() for n in rows.column_names}
     a, b = column["section_a"].astype(np.int64), column["section_b"].astype(np.int64)
     return PointMatches(
@@ -117,21 +122,28 @@ def _matches(stack: _Stack, rows: pa.Table) -> PointMatches:
         stack.rows(b),
         np.stack([column["a_y_px"], column["a_x_px"]], axis=1).astype(np.float64),
         np.stack([column["b_y_px"], column["b_x_px"]], axis=1).astype(np.float64),
-        1.0 / np.maximum(b - a, 1).astype(np.float64),
+        distant ** (np.maximum(b - a, 1) - 1.0),
     )
 
 
-def _with_coarse(stack: _Stack, real: PointMatches, pairs: pa.Table, min_matches: int) -> PointMatches:
+def _with_coarse(stack: _Stack, real: PointMatches, pairs: pa.Table, p: AlignParams) -> PointMatches:
     """The matches, and for pairs with hardly any the corners of the lower section through the coarse map."""
     parts = [(real.a, real.b, real.a_px, real.b_px, real.trust)]
     for row in pairs.to_pylist():
         a, b = (int(stack.rows(np.asarray([row[k]]))[0]) for k in ("section_a", "section_b"))
-        if row["accepted"] and int(((real.a == a) & (real.b == b)).sum()) < min_matches:
+        sure = row["accepted"] and row["inliers"] >= p.sure_inliers
+        if sure and int(((real.a == a) & (real.b == b)).sum()) < p.min_matches:
             linear = np.asarray([[row["yy"], row["yx"]], [row["xy"], row["xx"]]])
             here = stack.corners_px[a]
             there = here @ linear.T + np.asarray([row["ty"], row["tx"]])
             parts.append(
-                (np.full(4, a), np.full(4, b), here, there, np.full(4, 1.0 / (row["section_b"] - row["section_a"])))
+                (
+                    np.full(4, a),
+                    np.full(4, b),
+                    here,
+                    there,
+                    np.full(4, p.distant ** (row["section_b"] - row["section_a"] - 1.0)),
+                )
             )
     return PointMatches(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 

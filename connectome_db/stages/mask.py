@@ -75,7 +75,9 @@ STAGE = Stage(
     params=MaskParams,
     inputs=(IMAGE,),
     outputs=(
-        Volume(name="mask", dtype="uint8", kind="segmentation", doc="Class of each voxel; see `mask_area`. 0 is tissue."),
+        Volume(
+            name="mask", dtype="uint8", kind="segmentation", doc="Class of each voxel; see `mask_area`. 0 is tissue."
+        ),
         Rows(MASK_AREA),
     ),
     plan=plan,

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
 from connectome_db import ids, plans
 from connectome_db.kernels.features import CoarseMap, coarse_map
-from connectome_db.kernels.flow import Flow, block_flow, consistent
+from connectome_db.kernels.flow import Flow, block_flow, consistent, smooth_field
 from connectome_db.kernels.placed import light_of, tiles_of
 from connectome_db.kernels.warp import PlacedTile, assemble, plane_grid, tile_hull
 from connectome_db.schema.alignment import PAIR_AFFINE, SECTION_MATCH
@@ -35,26 +36,31 @@ class MatchParams(Params):
     """Features are sought in an image reduced to at most about this many px along its longer side."""
     feature_tolerance_px: float = 8.0
     """Features that lie within this distance of the coarse map agree with it."""
-    min_inliers: int = 12
-    """The coarse map is accepted when this many features agree with it."""
+    min_inliers: int = 8
+    """The coarse map is accepted when this many features agree with it; block matching then puts it to the test."""
     max_strain: float = 0.1
     """A coarse map that changes lengths by more than this is refused."""
-    patch_px: int = 96
+    patch_px: int = 64
     """Edge of the patches of the block matching."""
-    step_px: int = 48
+    step_px: int = 32
     """Distance between the patches' centres, which lie on multiples of it."""
     search_px: int = 24
     """How far tissue may lie from where the coarse map puts it."""
+    passes: int = Field(default=2, ge=1)
+    """Block matching is repeated this often, each time on the section bent by what was found before."""
     band_px: tuple[float, float] = (1.5, 12.0)
     """Standard deviations of the band-pass: detail below the first is noise, above the second is staining."""
     min_correlation: float = 0.15
     """Patches that correlate less are refused."""
     min_peak_ratio: float = 1.15
     """Patches whose best peak does not exceed the next by this factor are refused."""
-    neighbourhood_px: float = 160.0
+    neighbourhood_px: float = 96.0
     """A displacement must agree with those within this distance ..."""
-    max_disagreement_px: float = 3.0
+    max_disagreement_px: float = 8.0
     """... to this many px."""
+    min_agreement: float = 0.4
+    """A pair in which a smaller share of the patches agrees is refused as a whole: chance alone makes some agree where
+    the coarse map is wrong."""
     feather_px: float = 16.0
     """Width of the seam in which two tiles are mixed."""
 
@@ -74,9 +80,7 @@ def compute(block: Block[MatchParams]) -> Result:
     z, dz, _ = block.unit.position
     low, high = (_Section(block, s) for s in (z, z + dz))
     coarse = _coarse(low, high, p)
-    flow = _flow(low, high, coarse, p)
-    good = (flow.correlation >= p.min_correlation) & (flow.peak_ratio >= p.min_peak_ratio)
-    kept = consistent(flow, good, reach_px=p.neighbourhood_px / p.reduce, max_px=p.max_disagreement_px / p.reduce)
+    flow, kept = _flow(low, high, coarse, p)
     return {
         "pair_affine": _pair_row(z, z + dz, coarse),
         "section_match": _match_rows(z, z + dz, low, flow, coarse, kept, p.reduce),
@@ -118,6 +122,15 @@ def _coarse(low: _Section, high: _Section, p: MatchParams) -> CoarseMap:
     """The coarse map from the plane of `low` to that of `high`, found on reduced images."""
     longest = max(*low.shape, *high.shape)
     factor = max(1, -(-longest // p.feature_px))
+    found = _coarse_at(low, high, factor, p)
+    if found.method != "features" and factor > 1:  # twice the resolution shows more features, and costs four times more
+        finer = _coarse_at(low, high, -(-factor // 2), p)
+        found = finer if finer.method == "features" or not found.trusted else found
+    return found
+
+
+def _coarse_at(low: _Section, high: _Section, factor: int, p: MatchParams) -> CoarseMap:
+    """The coarse map found on images reduced by `factor` (of the working scale)."""
     a, b = _shrink(low.image, factor), _shrink(high.image, factor)
     va, vb = (_shrink(s.valid.astype(np.uint8) * 255, factor) > 254 for s in (low, high))
     scale = factor * p.reduce
@@ -147,25 +160,47 @@ def _shrink(image: U8, factor: int) -> U8:
     return np.asarray(small, dtype=np.uint8)
 
 
-def _flow(low: _Section, high: _Section, coarse: CoarseMap, p: MatchParams) -> Flow:
-    """Displacements, at the working scale, of the lower section's patches in the upper one seen through the map."""
+def _flow(low: _Section, high: _Section, coarse: CoarseMap, p: MatchParams) -> tuple[Flow, npt.NDArray[np.bool_]]:
+    """Displacements, at the working scale, of the lower section's patches in the upper one seen through the map.
+
+    Each pass after the first sees the upper section through the smoothed flow so far, so that patches compare what is
+    no longer distorted inside them (window deformation, Scarano 2002). Also returns which displacements to believe.
+    """
     y, x = plane_grid(low.y0, low.x0, low.shape, p.reduce)
-    linear, shift = coarse.linear, coarse.shift_px
-    mapped_y = linear[0, 0] * y + linear[0, 1] * x + shift[0]
-    mapped_x = linear[1, 0] * y + linear[1, 1] * x + shift[1]
-    image, valid = high.seen(mapped_y, mapped_x)
-    step = max(p.step_px // p.reduce, 1)
+    step, patch = max(p.step_px // p.reduce, 1), max(p.patch_px // p.reduce, 8)
     rows, cols = np.meshgrid(np.arange(0, low.shape[0], step), np.arange(0, low.shape[1], step), indexing="ij")
-    return block_flow(
-        low.image,
-        image,
-        low.valid,
-        valid,
-        np.stack([rows.ravel(), cols.ravel()], axis=1),
-        patch_px=max(p.patch_px // p.reduce, 8),
-        search_px=max(-(-p.search_px // p.reduce), 2),
-        band_px=(p.band_px[0] / np.sqrt(p.reduce), p.band_px[1] / p.reduce),
-    )
+    at = np.stack([rows.ravel(), cols.ravel()], axis=1)
+    field = (np.zeros(low.shape, np.float32), np.zeros(low.shape, np.float32))
+    for n in range(p.passes):
+        bent_y, bent_x = y + field[0] * p.reduce, x + field[1] * p.reduce
+        image, valid = high.seen(*_through(coarse, bent_y, bent_x))
+        search = p.search_px if n == 0 else max(p.search_px // 2, 4)
+        band = (p.band_px[0] / float(np.sqrt(p.reduce)), p.band_px[1] / p.reduce)
+        found = block_flow(
+            low.image,
+            image,
+            low.valid,
+            valid,
+            at,
+            patch_px=patch,
+            search_px=max(-(-search // p.reduce), 2),
+            band_px=band,
+        )
+        middle = np.rint(found.at_px).astype(np.int64)
+        so_far = np.stack([f[middle[:, 0], middle[:, 1]] for f in field], axis=1)
+        flow = Flow(found.at_px, found.move_px + so_far, found.peak_ratio, found.correlation)
+        good = (flow.correlation >= p.min_correlation) & (flow.peak_ratio >= p.min_peak_ratio)
+        reach, most = p.neighbourhood_px / p.reduce, p.max_disagreement_px / p.reduce
+        kept = consistent(flow, good, reach_px=reach, max_px=most)
+        if float(kept.sum()) < p.min_agreement * len(kept):
+            kept = np.zeros(len(kept), dtype=np.bool_)
+        field = smooth_field(flow, kept, low.shape, step)
+    return flow, kept
+
+
+def _through(coarse: CoarseMap, y: F64, x: F64) -> tuple[F64, F64]:
+    linear, shift = coarse.linear, coarse.shift_px
+    return linear[0, 0] * y + linear[0, 1] * x + shift[0], linear[1, 0] * y + linear[1, 1] * x + shift[1]
 
 
 def _pair_row(a: int, b: int, coarse: CoarseMap) -> pa.Table:

@@ -48,9 +48,11 @@ class MontageParams(Params):
     """Patches that correlate less are left out of the solve."""
     min_peak_ratio: float = 1.2
     """Patches whose best peak does not exceed the next by this factor are left out of the solve."""
+    max_disagreement_px: float = 16.0
+    """Patches of one overlap whose shifts differ more than this from their median are left out of the solve."""
     model: Literal["translation", "rigid", "affine"] = "rigid"
     """What a tile may do: move; move and turn; or also stretch and shear (little)."""
-    shape_prior: float = 2.0
+    shape_prior: float = 0.2
     """Weight of one px of turn or stretch at a tile's edge, against one px at a patch. Keeps poor overlaps straight."""
     illumination_order: int = 4
     """Degree of the polynomial of the log illumination over the tile; 0 turns the correction off."""
@@ -127,7 +129,7 @@ def _links(found: Mapping[tuple[int, int], PatchMatches], nominal: F64, p: Monta
         move = m.a_px - m.b_px - (nominal[j] - nominal[i])
         good &= np.hypot(*move.T) <= p.search_px * 1.5
         if good.any():  # patches of one overlap must agree: tiles turn by a few px at most across it
-            good &= np.hypot(*(move - np.median(move[good], axis=0)).T) <= 8.0
+            good &= np.hypot(*(move - np.median(move[good], axis=0)).T) <= p.max_disagreement_px
         number = np.tile(np.asarray([[i, j]], dtype=np.float64), (len(m), 1))
         parts.append(np.concatenate([number, m.a_px, m.b_px, (good * rho / (1.0 - rho) / 4.0)[:, None]], axis=1))
     rows = np.concatenate(parts) if parts else np.zeros((0, 7))

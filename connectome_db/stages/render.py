@@ -26,7 +26,7 @@ class RenderParams(Params):
     """Parameters of `render`."""
 
     block_vx: tuple[int, int, int] = (16, 128, 128)
-    """Voxels (z, y, x) per unit, on a lattice fixed at the origin. The volume is rounded out to whole blocks in y, x."""
+    """Voxels (z, y, x) per unit, on the lattice of the origin; the volume is rounded out to whole blocks in y, x."""
     crop_vx: tuple[int, int, int, int] | None = None
     """(y0, x0, y1, x1): only this part of the aligned volume; null renders all that the sections cover."""
     feather_px: float = 16.0

@@ -1,4 +1,4 @@
-"""Run stages in memory, from raw tiles to blocks, as the runner would: reads cut by boxes, tiles only of what is read."""
+"""Run stages in memory, from raw tiles to blocks, as the runner would: reads cut by boxes, only the tiles read."""
 
 from __future__ import annotations
 
@@ -129,10 +129,9 @@ def block_of(stage: Stage[Any], inputs: Inputs, plan: Plan, i: int, params: Para
     for name, box in unit.reads:
         stored = inputs.outputs[name]
         if stored.volume is not None:
-            box = stored.bounds if box is None else box
-            cut = stored.volume[box.slices(stored.bounds.lo)].view()
-            cut.flags.writeable = False
-            arrays[name], boxes[name] = cut, box
+            boxes[name] = stored.bounds if box is None else box
+            arrays[name] = stored.volume[boxes[name].slices(stored.bounds.lo)].view()
+            arrays[name].flags.writeable = False
             continue
         touched = [
             c
