@@ -141,6 +141,8 @@ def tile_tones(twins: Twins, grid: F64, tiles: int) -> tuple[F64, F64]:
     Two ridge regressions, of the log ratio of spreads and then of the differences of means; tiles without overlaps keep
     gain 1 and offset 0. The priors (a factor of 1.2; 30 grey values) are wide against what an overlap says.
     """
+    if tiles == 0:
+        return np.ones(0), np.zeros(0)
     light_a, light_b = sample_grid(grid, twins.place_a), sample_grid(grid, twins.place_b)
     mean_a, mean_b = twins.mean_a / light_a, twins.mean_b / light_b
     std_a, std_b = np.maximum(twins.std_a / light_a, 0.5), np.maximum(twins.std_b / light_b, 0.5)

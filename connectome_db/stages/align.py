@@ -38,7 +38,7 @@ class AlignParams(Params):
     matches follow oblique tissue twice as far, so they should decide only where a section between them is lost."""
     rigidity: float = 0.2
     """How hard sections resist stretch and shear in the affine solve. Without it, sections shrink along the stack."""
-    stiffness: float = 0.2
+    stiffness: float = 0.1
     """How hard neighbouring mesh nodes resist moving apart, against one px at one match."""
     tether: float = 0.1
     """How hard each node is held at its affine place. Raise it when the elastic part drifts along the stack."""

@@ -198,3 +198,17 @@ def test_a_lone_tile_stays_where_the_stage_put_it() -> None:
     run_in_memory(montage.STAGE, inputs)
     rows = inputs.table("montage.tile_transform").to_pylist()
     assert [(r["ty"], r["tx"], r["component"], r["matches"]) for r in rows] == [(10.5, 20.25, 0, 0), (900.0, 0.0, 1, 0)]
+
+
+def test_a_section_whose_tiles_are_all_missing_is_bridged() -> None:
+    tissue, tiles = texture(1), []
+    for z, (angle, move) in enumerate(POSES[:3]):
+        for n, (y, x, _, _, pixels) in enumerate(section(tissue, angle, move, 10 + z)):
+            tiles.append((z, f"z{z}_{n}", y, x, pixels if z != 1 else np.zeros((0, 0), np.uint8)))
+    inputs = raw_tiles(tiles)
+    for stage in (ingest.STAGE, montage.STAGE, match.STAGE, align.STAGE, render.STAGE):
+        run_in_memory(stage, inputs)
+    pose = {r["section"]: r["placed"] for r in inputs.table("align.section_pose").to_pylist()}
+    assert pose == {0: "anchor", 2: "matches"}
+    covered = (inputs.volume("render.image") > 0).any(axis=(1, 2))
+    assert covered.tolist() == [True, False, True]
