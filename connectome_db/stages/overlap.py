@@ -35,7 +35,7 @@ class OverlapParams(Params):
     """Pairs that share fewer voxels are not candidates."""
     accept_shared_vx: Annotated[int, Field(ge=1)] = 12
     """An accepted pair shares at least this many voxels."""
-    accept_share: Annotated[float, Field(ge=0.5, lt=1)] = 0.6
+    accept_share: Annotated[float, Field(ge=0.5, lt=1)] = 0.7
     """An accepted pair shares more than this part of the larger of the two: raise it when bodies merge at faces."""
 
 
