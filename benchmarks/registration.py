@@ -58,11 +58,11 @@ def fafb(folder: Path) -> None:
     rows = inputs.table("montage.tile_transform").to_pandas()
     corners = np.asarray([(0, 0), (0, 2559), (2159, 0), (2159, 2559), (1079.5, 1279.5)])
     linear = rows[["yy", "yx", "xy", "xx"]].to_numpy().reshape(-1, 2, 2)
-    found = np.stack([corners @ m.T + t for m, t in zip(linear, rows[["ty", "tx"]].to_numpy(), strict=True)])
+    shift = rows[["ty", "tx"]].to_numpy()
+    found = np.stack([corners @ m.T + t for m, t in zip(linear, shift, strict=True)])
     wanted = np.stack([corners @ m.T + t for m, t in reference])
-    print(
-        f"  all tiles, one gauge: median {np.median(rigid_distance(found.reshape(-1, 2), wanted.reshape(-1, 2))):.2f} px"
-    )
+    whole = rigid_distance(found.reshape(-1, 2), wanted.reshape(-1, 2))
+    print(f"  all tiles, one gauge: median {np.median(whole):.2f} px")
     every = []
     for group in ([0, 1, 4], [2, 3, 5, 6, 11], [7, 8, 12, 13], [9, 10, 14, 15]):
         every.append(rigid_distance(found[group].reshape(-1, 2), wanted[group].reshape(-1, 2)))
