@@ -49,6 +49,11 @@ class Prepared:
     models: Mapping[str, Model]
     code_digest: str
 
+    @property
+    def keys_digest(self) -> str:
+        """One digest of all keys: equal in every process that plans the same work."""
+        return digest("keys", self.keys)
+
     def params(self, i: int) -> Params:
         """Effective parameters of unit `i`."""
         return self.variants[int(self.variant[i])]

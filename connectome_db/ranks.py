@@ -18,7 +18,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 def main(task: str) -> int:
     """Compute what is to do of a stage as one rank. The coordinator shows progress; returns the exit code."""
     from connectome_db import config, executors, prepare, runner  # noqa: PLC0415  after the thread settings above
-    from connectome_db.errors import ConnectomeError  # noqa: PLC0415
+    from connectome_db.errors import ConnectomeError, RunError  # noqa: PLC0415
     from connectome_db.progress import bar  # noqa: PLC0415
     from connectome_db.store import Store  # noqa: PLC0415
 
@@ -32,6 +32,8 @@ def main(task: str) -> int:
             with executors.engine("mpi", workers):
                 return 0
         prepared = prepare.prepare(project, project.stage(stage))
+        if prepared.keys_digest != what["keys"]:
+            raise RunError(f"stage {stage}: its code, parameters or inputs changed while it was starting: run it again")
         store = Store(project.store)
         done = runner.done_units(prepared, store, same_environment=project.launch.same_environment)
         todo = runner.pending(prepared, done)

@@ -313,8 +313,9 @@ def compute_units(
         _collect(pool, task, indices, progress)
 
 
-def _launch_mpi(project: Project, stage: str, run_id: str, ranks: int) -> None:
+def _launch_mpi(prepared: Prepared, run_id: str, ranks: int) -> None:
     """Start `ranks` workers and a coordinator with the launcher of launch.yaml, and wait for them."""
+    project, stage = prepared.project, prepared.stage.name
     launcher = [part.format(n=ranks + 1) for part in project.launch.mpiexec]
     task = {
         "project": str(project.root),
@@ -322,6 +323,7 @@ def _launch_mpi(project: Project, stage: str, run_id: str, ranks: int) -> None:
         "launch": project.launch.model_dump(mode="json"),
         "stage": stage,
         "run_id": run_id,
+        "keys": prepared.keys_digest,
     }
     inner = [sys.executable, "-m", "connectome_db.ranks", json.dumps(task)]
     # The launcher that comes with the interpreter's mpich wheel lies beside it, and need not be on PATH.
@@ -363,7 +365,7 @@ def run_units(
     todo = pending(prepared, done, part)
     run_id = uuid.uuid4().hex[:16]
     if todo and name == "mpi" and part is None and workers:
-        _launch_mpi(project, stage_name, run_id, workers)
+        _launch_mpi(prepared, run_id, workers)
     elif todo:
         compute_units(
             prepared,

@@ -52,7 +52,7 @@ def train(
         split, out, task=task, steps=steps, seed=seed, threads=threads, resume=resume, initial=initial
     )
     OUT.print(f"[bold]{model_id(out)}[/]: {out}")
-    OUT.print_json(data=card.get("scores", {}))
+    OUT.print_json(data=card.get("scores_on_held_out_data", []))
 
 
 def demo(
