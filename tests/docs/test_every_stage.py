@@ -1,0 +1,62 @@
+"""What holds for every stage by its declaration alone. A new stage gets these without a line of its own."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from connectome_db.prepare import stage_code
+from connectome_db.schema.all import OUTPUTS, TABLES
+from connectome_db.spec import RAW, AnyStage, Rows
+from connectome_db.stages.pipeline import STAGES
+
+every_stage = pytest.mark.parametrize("stage", STAGES, ids=lambda s: s.name)
+
+
+@every_stage
+def test_its_inputs_are_made_before_it(stage: AnyStage) -> None:
+    earlier = STAGES[: STAGES.index(stage)]
+    made = {RAW, *(f"{s.name}.{o.name}" for s in earlier for o in s.outputs)}
+    assert set(stage.inputs) <= made
+
+
+@every_stage
+def test_its_tables_are_entered_in_the_schema(stage: AnyStage) -> None:
+    assert tuple(o.table for o in stage.outputs if isinstance(o, Rows)) == OUTPUTS[stage.name]
+
+
+@every_stage
+def test_its_parameters_have_defaults_and_say_what_they_mean(stage: AnyStage) -> None:
+    stage.params()
+    assert [n for n, f in stage.params.model_fields.items() if not f.description] == []
+
+
+@every_stage
+def test_its_columns_say_what_they_mean(stage: AnyStage) -> None:
+    for table in OUTPUTS[stage.name]:
+        assert table.doc.endswith(".")
+        assert set(table.key) <= {c.name for c in table.columns}
+        assert [c.name for c in table.columns if not c.doc] == []
+        for column, target in table.foreign.items():
+            other, _, theirs = target.partition(".")
+            assert column in {c.name for c in table.columns}
+            assert theirs in {c.name for c in TABLES[other].columns}
+
+
+@every_stage
+def test_it_can_be_sent_to_a_worker(stage: AnyStage) -> None:
+    again = pickle.loads(pickle.dumps(stage))
+    assert (again.name, again.compute, again.params()) == (stage.name, stage.compute, stage.params())
+
+
+@every_stage
+def test_its_code_has_a_digest(stage: AnyStage) -> None:
+    assert len(stage_code(stage)) == 64
+
+
+@every_stage
+def test_a_network_is_named_by_a_parameter(stage: AnyStage) -> None:
+    assert ("model" in stage.params.model_fields and stage.params.model_fields["model"].annotation is str) == bool(
+        stage.network
+    )
