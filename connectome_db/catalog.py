@@ -122,7 +122,7 @@ class Catalog:
         except SQLAlchemyError as e:
             raise RunError(
                 f"catalog {_hidden(str(self._engine.url))}: {_reason(e)}. It only indexes the records: when it is "
-                "damaged, delete it and run `connectome catalog rebuild`"
+                "damaged, delete it: `connectome finish STAGE` enters a stage again"
             ) from e
 
 

@@ -194,7 +194,10 @@ def tables(
 
 
 def check(project: ProjectOption = None) -> None:
-    """Check every table against its schema (keys, ranges, foreign keys) with Great Expectations."""
+    """Check every table against its schema (keys, ranges, foreign keys) with Great Expectations.
+
+    Example: connectome check
+    """
     from connectome_db.qa.checks import check_tables  # noqa: PLC0415
 
     results = check_tables(root_of(project))

@@ -101,7 +101,10 @@ def _record(project: Project, stage: str) -> None:
 
 
 def identity(project: ProjectOption = None) -> None:
-    """Write identity/STAGE.json: code, model, parameters and regions per stage. `dvc repro` calls it."""
+    """Write identity/STAGE.json: code, model, parameters and regions per stage. `dvc repro` calls it.
+
+    Example: connectome identity
+    """
     from connectome_db.dvcfile import write_identity  # noqa: PLC0415
 
     changed = write_identity(open_project(project))
