@@ -32,7 +32,7 @@ from connectome_db.spec import Rows, Volume
 from connectome_db.store import Output, Record, Store, check_links
 
 BOX = ("z0", "y0", "x0", "z1", "y1", "x1")
-REQUIRED = ("git_commit", "environment", "run_id", "started", "host")
+REQUIRED = ("git_commit", "git_dirty", "environment", "run_id", "started", "host")
 """What every execution record must say, beside digests, parameters and model, which the keys guarantee."""
 
 
@@ -47,7 +47,7 @@ def _complete(prepared: Prepared, records: Mapping[str, Record]) -> list[Record]
         )
     ordered = [records[k] for k in prepared.keys]
     for i, r in enumerate(ordered):
-        lacking = [f for f in REQUIRED if not r.execution.get(f)]
+        lacking = [f for f in REQUIRED if r.execution.get(f) in (None, "")]
         wanted = {o.name for o in prepared.stage.outputs}
         if lacking or set(r.outputs) != wanted:
             raise RunError(

@@ -52,7 +52,7 @@ class AcquireConfig(BaseModel):
     """Largest rotation of a section."""
     warp_px: float = Field(default=3.0, ge=0)
     """About the largest displacement of the smooth warp, each axis."""
-    warp_wavelength_px: tuple[float, float] = (150.0, 250.0)
+    warp_wavelength_px: tuple[float, float] = (300.0, 500.0)
     """Wavelengths of the warp are drawn from this range."""
     drift_px_per_section: tuple[float, float] = (0.0, 0.0)
     """Steady shift (y, x) from section to section, on top."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from connectome_db.errors import StageError
 from connectome_db.kernels.mesh import Lattice, backward, forward_through, lattice_over, relax
 from connectome_db.kernels.placed import tiles_of
 from connectome_db.kernels.pose import PointMatches, Poses, solve_poses
+from connectome_db.kernels.slant import without_slant
 from connectome_db.kernels.warp import tile_hull
 from connectome_db.schema.alignment import ALIGNMENT_RESIDUAL, SECTION_POSE, SECTION_TRANSFORM
 from connectome_db.spec import Block, Found, Params, Plan, Result, Rows, Stage
@@ -38,6 +39,9 @@ class AlignParams(Params):
     matches follow oblique tissue twice as far, so they should decide only where a section between them is lost."""
     rigidity: float = 0.2
     """How hard sections resist stretch and shear in the affine solve. Without it, sections shrink along the stack."""
+    slant_px: float = 0.5
+    """How far oblique tissue may pull neighbouring sections apart, per section. What such pulls add up to along the
+    stack is taken out as far as the sections' stage positions speak against it; 0 believes the matches alone."""
     stiffness: float = 0.1
     """How hard neighbouring mesh nodes resist moving apart, against one px at one match."""
     tether: float = 0.1
@@ -80,6 +84,7 @@ def compute(block: Block[AlignParams]) -> Result:
     centre = stack.corners_px.mean(axis=1)
     reach = np.abs(stack.corners_px - centre[:, None]).max(axis=(1, 2))
     poses = solve_poses(matches, centre, reach, stack.anchor, rigidity=p.rigidity)
+    poses = _upright(poses, centre, stack.anchor, p.slant_px)
 
     s = np.arange(len(stack.numbers))
     aligned = np.stack([poses.apply(s, stack.corners_px[:, c]) for c in range(4)], axis=1)
@@ -96,6 +101,14 @@ def compute(block: Block[AlignParams]) -> Result:
         "alignment_residual": _residual_rows(stack, real, qa, qb, weight),
         "section_pose": _pose_rows(stack, poses, real, np.hypot(*(qb - qa).T), weight),
     }
+
+
+def _upright(poses: Poses, centre_px: F64, anchor: int, slant_px: float) -> Poses:
+    """The poses without the lean that oblique tissue gives a stack; the anchor stays where it is."""
+    s = np.arange(len(centre_px))
+    moves = poses.apply(s, centre_px) - centre_px
+    change = without_slant(moves, slant_px) - moves
+    return replace(poses, shift_px=poses.shift_px + change - change[anchor])
 
 
 def _stack(transforms: pa.Table, anchor: int | None) -> _Stack | None:
