@@ -337,9 +337,9 @@ def models() -> str:
         "Models that come with the package. See [models and training](../models.md).\n",
         table(("model ID", "task", "voxel z × y × x, nm", "weights", "training data"), rows),
         "## Scores on held-out data\n",
-        "Measured after training, on data that no weight was fitted to. Affinity: with a plain watershed and the merge\n"
-        "threshold of those tried that scores best there, so it is no score of the pipeline. Cleft: a synapse is found\n"
-        "where a component of the predicted clefts lies on it. The cards hold more.\n",
+        "Measured after training, on data that no weight was fitted to. Affinity: with a plain watershed and the\n"
+        "merge threshold of those tried that scores best there: no score of the pipeline. Cleft: a synapse is\n"
+        "found where a component of the predicted clefts lies on it. The cards hold more.\n",
         "\n".join(scores),
     ]
     return "\n".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tomllib
 
 import pytest
 
@@ -10,6 +11,7 @@ from connectome_db.prepare import stage_code
 from connectome_db.schema.all import OUTPUTS, TABLES
 from connectome_db.spec import RAW, AnyStage, Rows
 from connectome_db.stages.pipeline import STAGES
+from tests.docs.pages import ROOT
 
 every_stage = pytest.mark.parametrize("stage", STAGES, ids=lambda s: s.name)
 
@@ -60,3 +62,11 @@ def test_a_network_is_named_by_a_parameter(stage: AnyStage) -> None:
     assert ("model" in stage.params.model_fields and stage.params.model_fields["model"].annotation is str) == bool(
         stage.network
     )
+
+
+def test_the_import_contract_names_every_stage() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    apart = next(c["modules"] for c in contracts if c["type"] == "independence")
+    assert set(apart) == {s.compute.__module__ for s in STAGES}
