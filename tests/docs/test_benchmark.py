@@ -27,3 +27,10 @@ def test_the_benchmark_of_the_framework_runs(tmp_path: Path) -> None:
         assert row in done.stdout
     assert "repeat: python benchmarks/framework.py --units 20" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_every_benchmark_is_told_of() -> None:
+    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    programs = [p for p in (ROOT / "benchmarks").glob("*.py") if "__main__" in p.read_text(encoding="utf-8")]
+    assert len(programs) >= 2
+    assert [p.name for p in programs if f"`{p.name}`" not in text] == []
