@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from connectome_db import assess, config, newproject, picture, summary
@@ -18,11 +19,11 @@ from connectome_db.errors import ConfigError, RunError, nearest
 from connectome_db.networks.datasets import Split, load_split
 from connectome_db.networks.sampling import Task
 from connectome_db.phantom.acquire import AcquireConfig
-from connectome_db.phantom.artefacts import Artefacts
 from connectome_db.phantom.simulate import CropConfig, SimulateConfig, reacquire, simulate
 from connectome_db.phantom.tissue import TissueConfig
 from connectome_db.phantom.training import phantom_split
 from connectome_db.stages.pipeline import STAGES
+from connectome_db.trainingdata import project_split
 
 SMALL_VX = (20, 320, 320)
 MARK = ".connectome-demo"
@@ -55,22 +56,38 @@ def _shape(text: str) -> tuple[int, int, int]:
     return z, y, x
 
 
-def artefacts(names: tuple[str, ...]) -> Artefacts:
-    """Artefacts by name, with their default places and strengths."""
-    known = Artefacts.model_fields
-    chosen: dict[str, Any] = {}
+MATCHABLE_PX = 40
+"""Overlap of tiles that montage can rely on; small phantoms get a larger share of their small tiles."""
+
+
+def acquisition(shape_vx: tuple[int, int, int], names: tuple[str, ...] = ()) -> AcquireConfig:
+    """How a phantom of this shape is imaged, with artefacts by name in its middle section, at default strengths."""
+    middle = shape_vx[0] // 2
+    known: dict[str, dict[str, Any]] = {
+        "staining": {"artefacts": {"staining": {}}},
+        "missing_tile": {"artefacts": {"missing_tiles": [{"section": middle, "row": 0, "col": 1}]}},
+        "fold": {"artefacts": {"fold": {"section": middle}}},
+        "defocus": {"artefacts": {"defocused_section": middle}},
+        "blank": {"artefacts": {"blank_section": middle}},
+        "drift": {"drift_px_per_section": (0.4, -0.3)},
+    }
+    tile_px = max(1, (min(shape_vx[1:]) - 60) // 2)
+    settings: dict[str, Any] = {"overlap": min(0.45, max(0.13, MATCHABLE_PX / tile_px)), "artefacts": {}}
     for name in names:
         if name not in known:
             raise ConfigError(f"artefact {name!r}: no such artefact{nearest(name, known)}")
-        chosen[name] = {}
-    return Artefacts.model_validate(chosen)
+        settings["artefacts"] |= known[name].get("artefacts", {})
+        settings |= {k: v for k, v in known[name].items() if k != "artefacts"}
+    return AcquireConfig.model_validate(settings)
 
 
 def simulate_phantom(folder: Path, seed: int, shape_vx: str, names: tuple[str, ...]) -> str:
     """Grow and image a phantom; says what is in it."""
-    settings = SimulateConfig(
-        tissue=TissueConfig(seed=seed, shape_vx=_shape(shape_vx)), acquire=AcquireConfig(artefacts=artefacts(names))
-    )
+    shape = _shape(shape_vx)
+    try:
+        settings = SimulateConfig(tissue=TissueConfig(seed=seed, shape_vx=shape), acquire=acquisition(shape, names))
+    except ValidationError as e:
+        raise ConfigError(f"phantom: {e.errors()[0]['msg']} (shape {shape_vx}, seed {seed})") from e
     tissue = simulate(settings, folder)
     return (
         f"{folder}: tissue of {shape_vx} voxels at {tissue.config.voxel_nm} nm (z, y, x), "
@@ -79,12 +96,16 @@ def simulate_phantom(folder: Path, seed: int, shape_vx: str, names: tuple[str, .
 
 
 def training_split(data: str, task: Task) -> Split:
-    """Training data by name: "phantom", or "ac3=FOLDER", "fib25=FOLDER"."""
+    """Training data by name: "phantom", "ac3=FOLDER", "fib25=FOLDER", or "projects=FOLDER,FOLDER,…" with truth."""
     name, _, folder = data.partition("=")
+    if name == "projects" and folder:
+        return project_split([config.load(config.find_root(Path(f).resolve()), STAGES) for f in folder.split(",")])
     if name == "phantom" and not folder:
         return phantom_split()
     if not folder:
-        raise ConfigError(f"--data {data!r}: wanted phantom, ac3=FOLDER or fib25=FOLDER (task {task})")
+        raise ConfigError(
+            f"--data {data!r}: wanted phantom, ac3=FOLDER, fib25=FOLDER or projects=FOLDER,FOLDER (task {task})"
+        )
     return load_split(name, Path(folder))
 
 
@@ -102,13 +123,20 @@ def _acquire(folder: Path, data: Path | None, small: bool) -> tuple[str, tuple[f
     if data is None:
         shape = SMALL_VX if small else TissueConfig().shape_vx
         tissue = TissueConfig(shape_vx=shape)
-        simulate(SimulateConfig(tissue=tissue), folder)
+        simulate(SimulateConfig(tissue=tissue, acquire=acquisition(shape)), folder)
         z, y, x = tissue.voxel_nm
         return "phantom", (float(z), float(y), float(x)), "phantom"
     crop = CropConfig(z=(24, 40), y=(0, 512), x=(0, 512)) if small else CropConfig()
     reacquire(data / "ac3_z000-039.h5", folder, crop, synapses_csv=data / "synapses_z000-039.csv")
     z, y, x = crop.voxel_nm
     return "ac3", (float(z), float(y), float(x)), "ac3"
+
+
+def _for_ac3(family: str) -> dict[str, dict[str, Any]]:
+    """AC3's models, and what was found to suit them on the training sections."""
+    changes = newproject.model_changes(STAGES, family)
+    changes.setdefault("synapses", {})["low"] = 0.7
+    return changes
 
 
 def repro(root: Path, *targets: str) -> None:
@@ -139,7 +167,7 @@ def run_demo(folder: Path, *, data: Path | None, ranks: int, small: bool, out: C
         manifest="raw/manifest.csv",
         voxel_nm=voxel_nm,
         stages=STAGES,
-        changes=newproject.model_changes(STAGES, family),
+        changes=newproject.model_changes(STAGES, family) if data is None else _for_ac3(family),
     )
     if ranks:
         path = folder / "launch.yaml"

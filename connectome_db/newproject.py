@@ -23,6 +23,8 @@ store: .connectome/store          # the unit store, on the same file system as t
 allow_missing: false              # go on without tiles that cannot be used
 strict: false                     # refuse uncommitted changes, and hash every unit again before it is used
 """
+MARGIN_PX = 48
+"""The tissue starts this far from the origin, so that small shifts of sections reach into no other row of blocks."""
 GITIGNORE = "/.connectome/\n/raw/\n/truth/\n/.venv/\n*.tmp\n"
 
 
@@ -78,7 +80,7 @@ def create(
         name=name,
         voxel_nm=voxel_nm,
         manifest=manifest,
-        origin_px=origin_of(found),
+        origin_px=(origin_of(found)[0] - MARGIN_PX, origin_of(found)[1] - MARGIN_PX),
         tile_overlap_px=tile_overlap_px,
         section=section,
         value_range=value_range,

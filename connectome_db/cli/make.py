@@ -31,7 +31,7 @@ def simulate(
 
 def train(
     task: Annotated[Literal["affinity", "cleft"], typer.Argument(help="What the network predicts.")],
-    data: Annotated[str, typer.Option(help="phantom, ac3=FOLDER or fib25=FOLDER.")],
+    data: Annotated[str, typer.Option(help="phantom, ac3=DIR, fib25=DIR or projects=DIR,DIR,… (with truth).")],
     out: Annotated[Path, typer.Option(help="Model folder to make, e.g. models/mine-affinity.")],
     steps: Annotated[int, typer.Option(min=1)] = 1500,
     seed: Annotated[int, typer.Option(min=0)] = 0,

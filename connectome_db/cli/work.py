@@ -65,6 +65,7 @@ def run(
         f"[bold]{stage:<11}[/] {what}{outcome.total:>6} units   [green]{outcome.computed:>6} computed[/]   "
         f"{outcome.reused:>6} reused   {outcome.seconds:7.1f} s   {outcome.executor} × {outcome.workers}",
         highlight=False,
+        soft_wrap=True,
     )
     if share is not None:
         OUT.print(f"[dim]When all parts are done: connectome finish {stage}[/]")

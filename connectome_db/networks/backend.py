@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from connectome_db.errors import ConfigError
@@ -16,13 +18,28 @@ def keras_module() -> Any:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes would break the progress bars
     try:
-        import keras  # noqa: PLC0415 - seconds to import: paid only by those who predict or train
+        with _hushed():
+            import keras  # noqa: PLC0415 - seconds to import: paid only by those who predict or train
     except ImportError as problem:
         raise ConfigError(
             f"KERAS_BACKEND={os.environ['KERAS_BACKEND']}: wanted an installed neural-network library, got: {problem}; "
             "install it, or set KERAS_BACKEND to tensorflow or jax"
         ) from problem
     return keras
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without what native libraries write to stderr while they load; no setting stops TensorFlow's first lines."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def use_threads(threads: int) -> None:

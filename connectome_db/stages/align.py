@@ -42,7 +42,7 @@ class AlignParams(Params):
     slant_px: float = 0.5
     """How far oblique tissue may pull neighbouring sections apart, per section. What such pulls add up to along the
     stack is taken out as far as the sections' stage positions speak against it; 0 believes the matches alone."""
-    stiffness: float = 0.1
+    stiffness: float = 0.3
     """How hard neighbouring mesh nodes resist moving apart, against one px at one match."""
     tether: float = 0.1
     """How hard each node is held at its affine place. Raise it when the elastic part drifts along the stack."""
