@@ -36,14 +36,14 @@ def project_volume(project: Project) -> TrainingVolume:
     clefts = truth_labels_in_pipeline_frame(maps, bounds.lo, bounds.shape, "cleft")
     pixels, named = np.ascontiguousarray(image[window]), np.ascontiguousarray(labels[window])
     truth = maps.truth.table("synapses")
-    partners = (truth[c].to_numpy() for c in ("synapse", "pre", "post"))
+    names, pre, post = (truth[c].to_numpy() for c in ("synapse", "pre", "post"))
     return TrainingVolume(
         name=f"{project.dataset.name}, as rendered",
         image=pixels,
         labels=named,
         voxel_nm=project.voxel_nm,
         digest=volume_digest(pixels, named),
-        synapses=_partners(*partners, clefts[window]),
+        synapses=_partners(names, pre, post, clefts[window]),
         clefts=np.ascontiguousarray(clefts[window]),
         valid=np.ascontiguousarray(covered[window]),
     )

@@ -40,7 +40,7 @@ APRON = Table(
             name="start",
             dtype="int64",
             unit="vx",
-            doc="First voxel of the run; voxels are counted with `axis` slowest, then the other two in (z, y, x) order.",
+            doc="First voxel of the run; voxels count with `axis` slowest, then the other two in (z, y, x) order.",
         ),
         Column(name="length", dtype="int64", unit="vx", doc="Voxels of the run."),
         Column(
