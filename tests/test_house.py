@@ -91,6 +91,9 @@ def test_the_package_speaks_of_the_project_alone():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     for name in listed:
         path = ROOT / name
-        if path.suffix in {".py", ".md", ".toml", ".yaml", ".yml", ".sql", ".txt", ""} and name != "tests/test_house.py":
+        if (
+            path.suffix in {".py", ".md", ".toml", ".yaml", ".yml", ".sql", ".txt", ""}
+            and name != "tests/test_house.py"
+        ):
             text = path.read_text(errors="replace").lower()
             assert not [w for w in words if w in text], name

@@ -198,9 +198,9 @@ def test_an_override_of_a_once_stage_is_refused(project):
 
 
 def test_two_runs_at_once_are_refused_and_parts_share(project):
-    with runner.locked(project, "paint"), pytest.raises(RunError, match="being run already"):
-        with runner.locked(project, "paint"):
-            pass
+    refused = pytest.raises(RunError, match="being run already")
+    with runner.locked(project, "paint"), refused, runner.locked(project, "paint"):
+        pass
     with runner.locked(project, "paint", shared=True), runner.locked(project, "paint", shared=True):
         pass
 

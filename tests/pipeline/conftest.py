@@ -47,7 +47,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy_of(template: Path, root: Path, *, with_work: bool = False) -> Project:
     """A project of its own. `with_work` takes along store and data, as copies that share no inode."""
     skip = () if with_work else (".connectome", "data", "provenance")
-    shutil.copytree(template, root, ignore=lambda folder, names: [n for n in names if n in skip])
+    shutil.copytree(template, root, ignore=shutil.ignore_patterns(*skip))
     return config.load(root, STAGES)
 
 
