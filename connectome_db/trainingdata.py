@@ -33,6 +33,7 @@ def project_volume(project: Project) -> TrainingVolume:
     rows, columns = (np.flatnonzero(np.any(covered, axis=axes)) for axes in ((0, 2), (0, 1)))
     window = (slice(None), slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     labels = truth_labels_in_pipeline_frame(maps, bounds.lo, bounds.shape)
+    labels[~covered] = 0
     clefts = truth_labels_in_pipeline_frame(maps, bounds.lo, bounds.shape, "cleft")
     pixels, named = np.ascontiguousarray(image[window]), np.ascontiguousarray(labels[window])
     truth = maps.truth.table("synapses")
