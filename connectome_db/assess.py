@@ -179,7 +179,8 @@ def assess(
         Measure("montage", "tile offset error, p95", montage.p95_px, "px"),
         Measure("align", "residual between sections, median", alignment.median_px, "px", at_most=1.0),
         Measure("align", "residual between sections, p95", alignment.p95_px, "px"),
-        Measure("align", "drift over the stack", alignment.drift_px, "px", at_most=2.0),
+        # No target: neurites that run obliquely look like drift, and no image can tell the two apart.
+        Measure("align", "drift over the stack", alignment.drift_px, "px"),
         *_segmentation(view),
         *_wiring(project, maps, view, exhaustive),
     ]

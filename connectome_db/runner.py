@@ -364,7 +364,9 @@ def run_units(
     done = done_units(prepared, store, same_environment=project.launch.same_environment)
     todo = pending(prepared, done, part)
     run_id = uuid.uuid4().hex[:16]
-    if todo and name == "mpi" and part is None and workers:
+    if name == "mpi" and (part is not None or len(todo) == 1 or not workers):
+        name = "serial"  # nothing to share: starting ranks would cost more than the work
+    if todo and name == "mpi":
         _launch_mpi(prepared, run_id, workers)
     elif todo:
         compute_units(

@@ -112,8 +112,29 @@ def doctor(project: ProjectOption = None) -> None:
         raise typer.Exit(1)
 
 
+def runs(
+    project: ProjectOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    rebuild: Annotated[bool, typer.Option(help="Make the catalog anew from the records on disk first.")] = False,
+) -> None:
+    """The catalog of runs: who ran which stage, when, where, at which revision. Example: connectome runs --limit 5"""
+    from connectome_db.catalog import Catalog, default_url  # noqa: PLC0415
+
+    p = open_project(project)
+    table = Table("stage", "started", "compute s", "computed", "reused", "by", "git", header_style="bold")
+    with Catalog(p.launch.catalog or default_url(p.root)) as catalog:
+        if rebuild:
+            OUT.print(f"{catalog.rebuild(p.root)} stages entered from their records")
+        for r in catalog.runs(limit, project=p.root):
+            dirty = " (dirty)" if r.git_dirty else ""
+            cells = (r.stage, r.started, r.compute_s, r.units_computed, r.units_reused, f"{r.user}@{r.host}")
+            table.add_row(*("" if c is None else str(c) for c in cells), f"{(r.git_commit or '')[:10]}{dirty}")
+    OUT.print(table)
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command()(init)
     app.command()(status)
+    app.command()(runs)
     app.command()(doctor)
