@@ -373,7 +373,7 @@ def run_units(
             prepared,
             todo,
             run_id=run_id,
-            executor="serial" if name == "mpi" else name,
+            executor=name,
             workers=workers,
             progress=progress,
         )
