@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from connectome_db.assess import Measure, View
 from connectome_db.config import Project
 from connectome_db.query import lineage, trace
 from connectome_db.query.database import open_database
+from connectome_db.query.trace import Trace
 
 
 def verdict(m: Measure) -> str:
@@ -91,7 +93,27 @@ def one_edge(project: Project, out: Console) -> None:
         return
     out.print(f"\n[bold]Where does one edge come from?[/]  connectome trace edge {edge[0]} {edge[1]}", highlight=False)
     with open_database(project.root) as db:
-        out.print(trace.to_rich(lineage.trace_edge(db, *edge, limit=1)))
+        out.print(trace.to_rich(shortened(lineage.trace_edge(db, *edge, limit=1))))
+    out.print("  [dim]… shortened; the command above shows all of it, --json and --dot for programs[/]")
+
+
+def shortened(whole: Trace, keep: int = 1, done: dict[int, Trace] | None = None) -> Trace:
+    """A trace with the first `keep` of many like steps (sections, overlaps, image blocks) at each place.
+
+    A step that stands in several places stays one object (`done`, by identity), so that it is printed once.
+    """
+    done = {} if done is None else done
+    if id(whole) in done:
+        return done[id(whole)]
+    seen: dict[str, int] = {}
+    children = []
+    for child in whole.children:
+        like = child.title.split()[0]
+        seen[like] = seen.get(like, 0) + 1
+        if seen[like] <= keep or child.kind not in {"section", "overlap", "merge", "unit"}:
+            children.append(shortened(child, keep, done))
+    done[id(whole)] = replace(whole, children=tuple(children))
+    return done[id(whole)]
 
 
 def questions(project: Project, asked: Sequence[tuple[str, str]], out: Console) -> None:
