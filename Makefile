@@ -29,6 +29,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/framework.py
 	$(BIN)/python benchmarks/volumes.py
+	test ! -d demo/data || $(BIN)/python benchmarks/stages.py demo
 
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict --quiet

@@ -2,8 +2,8 @@
 
 python benchmarks/stages.py [PROJECT]      a finished project; default: demo, which `make demo` makes
 
-Seconds are those recorded with each unit when it was computed (reading, computing and storing it), summed over units, so
-they are seconds of one worker. Voxels are those of the rendered volume; for stages before it, pixels of the raw tiles.
+Seconds are those recorded with each unit when it was computed (reading, computing and storing it), summed over units,
+so they are seconds of one worker. Voxels are those of the rendered volume; for stages before it, pixels of the raw tiles.
 """
 
 from __future__ import annotations
@@ -54,9 +54,8 @@ def main() -> None:
     out = Console()
     out.print(table)
     out.print(f"dvc repro with nothing to do: {noop_seconds(root):.1f} s (target 10)")
-    out.print(
-        f"load average {os.getloadavg()[0]:.1f}; repeat: python benchmarks/stages.py {sys.argv[1] if sys.argv[1:] else ''}"
-    )
+    again = f"python benchmarks/stages.py {' '.join(sys.argv[1:])}"
+    out.print(f"load average {os.getloadavg()[0]:.1f}; repeat: {again}")
 
 
 if __name__ == "__main__":
