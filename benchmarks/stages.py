@@ -3,7 +3,7 @@
 python benchmarks/stages.py [PROJECT]      a finished project; default: demo, which `make demo` makes
 
 Seconds are those recorded with each unit when it was computed (reading, computing and storing it), summed over units,
-so they are seconds of one worker. Voxels are those of the rendered volume; for stages before it, pixels of the raw tiles.
+The seconds recorded with each unit when it was computed (reading, computing and storing it) are summed over units,
 """
 
 from __future__ import annotations

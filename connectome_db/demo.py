@@ -136,6 +136,7 @@ def _for_ac3(family: str) -> dict[str, dict[str, Any]]:
     """AC3's models, and what was found to suit them on the training sections."""
     changes = newproject.model_changes(STAGES, family)
     changes.setdefault("synapses", {})["low"] = 0.7
+    changes.setdefault("align", {})["slant_px"] = 0.5
     return changes
 
 

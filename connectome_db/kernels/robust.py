@@ -16,10 +16,19 @@ _RAYLEIGH_MEDIAN = 1.1774
 
 
 def distance_scale(distance: F64, floor: float) -> float:
-    """Standard deviation per axis of 2-D residuals from their lengths (N,), by the median; never below `floor`."""
+    """Standard deviation per axis of 2-D residuals from their lengths (N,), by the median; never below `floor`.
+
+    Given in steps of a ninth: a scale is shared by the whole stack, and if it followed each residual, a change in one
+    section would move all others by a hair, and everything made from them would have to be made again.
+    """
     if distance.size == 0:
         return floor
-    return max(float(np.median(distance)) / _RAYLEIGH_MEDIAN, floor)
+    return stepped(max(float(np.median(distance)) / _RAYLEIGH_MEDIAN, floor))
+
+
+def stepped(scale: float) -> float:
+    """The nearest of 2**(k/8), so that small changes of what a scale is estimated from leave it the same."""
+    return float(2.0 ** (round(8 * np.log2(scale)) / 8))
 
 
 def tukey(distance: F64, scale: float) -> F64:

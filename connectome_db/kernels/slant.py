@@ -13,19 +13,20 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solveh_banded
 
-from connectome_db.kernels.robust import tukey
+from connectome_db.kernels.robust import stepped, tukey
 
 F64 = npt.NDArray[np.float64]
 _MAD = 1.4826
 _ROUNDS = 8
 _FLOOR_PX = 0.1
+_STEP_PX = 0.25
 
 
 def stage_spread_px(moves_px: F64) -> float:
     """Standard deviation of sections' stage errors from their moves (S, 2): steps between neighbours carry two each."""
     steps = np.diff(moves_px, axis=0)
     spread = _MAD * np.median(np.abs(steps - np.median(steps, axis=0))) / np.sqrt(2)
-    return float(max(spread, _FLOOR_PX))
+    return stepped(float(max(spread, _FLOOR_PX)))
 
 
 def without_slant(moves_px: F64, slant_px: float) -> F64:
@@ -42,12 +43,14 @@ def without_slant(moves_px: F64, slant_px: float) -> F64:
     centre = np.median(moves_px, axis=0)
     found = moves_px.copy()
     for _ in range(_ROUNDS):
+        centre = np.round(centre / _STEP_PX) * _STEP_PX
         found = _smooth(moves_px, centre, weight / spread**2, 1 / slant_px**2)
         weight = tukey(np.hypot(*(found - centre).T), spread)
         if not weight.any():
             return moves_px.copy()
         centre = (found * weight[:, None]).sum(axis=0) / weight.sum()
-    return found
+    # In whole steps, so that a change in one section does not move all the others by a hair.
+    return moves_px + np.round((found - moves_px) / _STEP_PX) * _STEP_PX
 
 
 def _smooth(moves_px: F64, centre_px: F64, prior: F64, link: float) -> F64:

@@ -147,3 +147,18 @@ def test_backward_inverts_a_mesh() -> None:
     points = np.random.default_rng(10).uniform(10, 290, (50, 2))
     before = backward(grid, moves, points)
     np.testing.assert_allclose(before + grid.sample(moves, before), points, atol=1e-3)
+
+
+def test_slant_is_taken_out_as_far_as_the_stage_speaks_against_it() -> None:
+    from connectome_db.kernels.slant import without_slant
+
+    rng = np.random.default_rng(4)
+    stage = rng.normal(0, 5, (60, 2))
+    lean = np.arange(60)[:, None] * np.array([0.4, -0.3])
+    straight = without_slant(stage + lean, 0.5)
+    trend = np.polyfit(np.arange(60), straight - stage, 1)[0] * 59
+    assert np.abs(trend).max() < 0.4 * np.abs(lean[-1]).max()
+    assert (without_slant(stage + lean, 0.0) == stage + lean).all()
+    # sections that the stage put anywhere: their positions say nothing, so nothing is taken out
+    far = stage * 100 + lean
+    assert np.abs(np.diff(without_slant(far, 0.5) - far, axis=0)).max() < 0.3
