@@ -108,8 +108,7 @@ def identity(project: ProjectOption = None) -> None:
     """
     from connectome_db.dvcfile import write_identity  # noqa: PLC0415
 
-    changed = write_identity(open_project(project))
-    ERR.print(f"[dim]identity: {', '.join(changed) if changed else 'unchanged'}[/]")
+    ERR.print(f"[dim]identity of {write_identity(open_project(project))} stages written[/]")
 
 
 def dvcfile(
