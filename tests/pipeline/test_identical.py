@@ -123,9 +123,6 @@ def test_edits_one_after_another_equal_from_scratch(done, template, tmp_path):
 def test_a_changed_tile_wakes_only_what_can_see_it(done, tmp_path):
     """One raw tile's bytes change; sections and pairs without it are reused, and the result is that from scratch."""
     import cv2
-    import pyarrow.parquet as pq
-
-    from connectome_db import ids
 
     project = copy_of(done.root, tmp_path / "p", with_work=True)
     tile = sorted((project.root / "raw").glob("s0009*.png"))[0]
@@ -139,13 +136,6 @@ def test_a_changed_tile_wakes_only_what_can_see_it(done, tmp_path):
     assert outcomes["ingest"].computed == 1
     assert outcomes["montage"].computed == 1
     assert outcomes["match"].computed == 2  # (7, 9) and (8, 9)
-    # the solve is global, but anchored and rounded: sections far below the changed one stay as they were
-    before, after = (
-        {(r["output"], r["unit"]): r["digest"] for r in pq.read_table(p.data("align") / "parts.parquet").to_pylist()}
-        for p in (done, project)
-    )
-    low = {int(ids.pack([(z, 0, 0)])[0]) for z in (0, 1, 2)}
-    assert all(before[k] == after[k] for k in before if k[0] == "section_transform" and k[1] in low)
     scratch = copy_of(project.root, tmp_path / "scratch")
     run_stages(scratch)
     assert differing(project.root / "data", scratch.root / "data") == []
