@@ -181,7 +181,8 @@ def test_a_change_in_one_section_leaves_those_far_below_as_they_were() -> None:
 
     def rounded(moved: np.ndarray) -> np.ndarray:
         poses = solve_poses(PointMatches(a, b, a_px, moved, trust), centre, reach, 0, rigidity=0.2)
-        return np.round(poses.apply(np.arange(sections), centre) * 16)
+        nodes = np.stack(np.meshgrid(np.arange(0, 400, 20.0), np.arange(0, 400, 20.0)), axis=-1).reshape(-1, 2)
+        return np.stack([np.round(poses.apply(np.full(len(nodes), z), nodes) * 16) for z in range(sections)])
 
     touched = (a == 36) | (b == 36)
     moved = b_px + np.where(touched & (rng.random(len(a)) < 0.1), 0.5, 0.0)[:, None]
