@@ -29,13 +29,13 @@ LimitOption = Annotated[int, typer.Option(min=1, help="Rows to print as a table.
 
 
 def _open(project: Path | None) -> Database:
-    from connectome_db.query.database import open_database  # noqa: PLC0415  DuckDB loads only when asked
+    from connectome_db.query.database import open_database
 
     return open_database(root_of(project))
 
 
 def _print_trace(trace: Trace, as_json: bool, as_dot: bool) -> None:
-    from connectome_db.query.trace import to_dot, to_json, to_rich  # noqa: PLC0415
+    from connectome_db.query.trace import to_dot, to_json, to_rich
 
     if as_json:
         sys.stdout.write(to_json(trace) + "\n")
@@ -54,7 +54,7 @@ def trace_edge(
     as_dot: DotOption = False,
 ) -> None:
     """A connection: its synapses, supervoxels, merges, blocks, sections, tiles. `connectome trace edge PRE POST`"""
-    from connectome_db.query import lineage  # noqa: PLC0415
+    from connectome_db.query import lineage
 
     with _open(project) as db:
         _print_trace(lineage.trace_edge(db, pre, post), as_json, as_dot)
@@ -68,7 +68,7 @@ def trace_synapse(
     as_dot: DotOption = False,
 ) -> None:
     """One synapse. `connectome trace synapse ID`"""
-    from connectome_db.query import lineage  # noqa: PLC0415
+    from connectome_db.query import lineage
 
     with _open(project) as db:
         _print_trace(lineage.trace_synapse(db, synapse), as_json, as_dot)
@@ -82,7 +82,7 @@ def trace_object(
     as_dot: DotOption = False,
 ) -> None:
     """An object: its supervoxels and the merges that made it. `connectome trace object ID`"""
-    from connectome_db.query import lineage  # noqa: PLC0415
+    from connectome_db.query import lineage
 
     with _open(project) as db:
         _print_trace(lineage.trace_object(db, obj), as_json, as_dot)
@@ -98,9 +98,9 @@ def trace_voxel(
     as_dot: DotOption = False,
 ) -> None:
     """What lies at a voxel, and what made it. `connectome trace voxel 24 200 180`"""
-    from connectome_db.cli.console import open_project  # noqa: PLC0415
-    from connectome_db.place import supervoxel_at  # noqa: PLC0415
-    from connectome_db.query import lineage  # noqa: PLC0415
+    from connectome_db.cli.console import open_project
+    from connectome_db.place import supervoxel_at
+    from connectome_db.query import lineage
 
     supervoxel = supervoxel_at(open_project(project), (z, y, x))
     with _open(project) as db:
@@ -149,7 +149,7 @@ def query(
 
     Example: connectome query strongest_connections limit=5
     """
-    from connectome_db.query import named  # noqa: PLC0415
+    from connectome_db.query import named
 
     root = root_of(project)
     if name is None:
@@ -164,8 +164,8 @@ def query(
 
 
 def _describe(queries: Mapping[str, NamedQuery], name: str) -> None:
-    from connectome_db.errors import QueryError, nearest  # noqa: PLC0415
-    from connectome_db.query.named import usage  # noqa: PLC0415
+    from connectome_db.errors import QueryError, nearest
+    from connectome_db.query.named import usage
 
     if name not in queries:
         raise QueryError(f"unknown query {name!r}{nearest(name, queries)}")
@@ -198,7 +198,7 @@ def check(project: ProjectOption = None) -> None:
 
     Example: connectome check
     """
-    from connectome_db.qa.checks import check_tables  # noqa: PLC0415
+    from connectome_db.qa.checks import check_tables
 
     results = check_tables(root_of(project))
     bad = [r for r in results if not r.success]

@@ -24,15 +24,15 @@ ProjectOption = Annotated[
 
 def open_project(folder: Path | None) -> Project:
     """The project at `folder`, or the one the working directory is in."""
-    from connectome_db.config import find_root, load  # noqa: PLC0415  commands start fast: import late
-    from connectome_db.stages.pipeline import STAGES  # noqa: PLC0415
+    from connectome_db.config import find_root, load
+    from connectome_db.stages.pipeline import STAGES
 
     return load(find_root((folder or Path()).resolve()), STAGES)
 
 
 def root_of(folder: Path | None) -> Path:
     """The project's folder, without loading it."""
-    from connectome_db.config import find_root  # noqa: PLC0415
+    from connectome_db.config import find_root
 
     return find_root((folder or Path()).resolve())
 

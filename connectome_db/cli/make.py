@@ -23,7 +23,7 @@ def simulate(
 
     Example: connectome simulate phantom --seed 3 --artefact staining
     """
-    from connectome_db.demo import simulate_phantom  # noqa: PLC0415
+    from connectome_db.demo import simulate_phantom
 
     found = simulate_phantom(folder, seed, shape_vx, tuple(artefact or ()))
     OUT.print(found, highlight=False)
@@ -43,9 +43,9 @@ def train(
 
     Example: connectome train affinity --data phantom --out models/mine-affinity --steps 1500
     """
-    from connectome_db.demo import training_split  # noqa: PLC0415
-    from connectome_db.networks.command import train_and_score  # noqa: PLC0415
-    from connectome_db.networks.registry import model_id  # noqa: PLC0415
+    from connectome_db.demo import training_split
+    from connectome_db.networks.command import train_and_score
+    from connectome_db.networks.registry import model_id
 
     split = training_split(data, task)
     card = train_and_score(
@@ -69,7 +69,7 @@ def demo(
 
         connectome demo ac3-demo --data path/to/ac3
     """
-    from connectome_db.demo import run_demo  # noqa: PLC0415
+    from connectome_db.demo import run_demo
 
     run_demo(folder, data=data, ranks=ranks, small=small, out=OUT)
 
@@ -80,9 +80,9 @@ def assess(
     listed_only: Annotated[bool, typer.Option(help="The truth does not list every synapse: recall only.")] = False,
 ) -> None:
     """Compare a project with the truth beside its tiles, layer by layer. Example: connectome assess --sections 28:40"""
-    from connectome_db.assess import assess as measure  # noqa: PLC0415
-    from connectome_db.errors import ConfigError  # noqa: PLC0415
-    from connectome_db.summary import measures_table  # noqa: PLC0415
+    from connectome_db.assess import assess as measure
+    from connectome_db.errors import ConfigError
+    from connectome_db.summary import measures_table
 
     span = None
     if sections:
@@ -98,7 +98,7 @@ def picture(
     out: Annotated[Path, typer.Argument(help="PNG to write.")] = Path("connectome.png"), project: ProjectOption = None
 ) -> None:
     """Draw image, objects and synapses of a project. Example: connectome picture overview.png"""
-    from connectome_db.picture import draw  # noqa: PLC0415
+    from connectome_db.picture import draw
 
     p = open_project(project)
     OUT.print(f"wrote {draw(p, out, p.dataset.name)}")

@@ -42,8 +42,8 @@ def init(
 
         connectome init here --manifest montage/vem_165 --voxel-nm 30,8,8 --tile-overlap-px 180 180
     """
-    from connectome_db import newproject  # noqa: PLC0415
-    from connectome_db.stages.pipeline import STAGES  # noqa: PLC0415
+    from connectome_db import newproject
+    from connectome_db.stages.pipeline import STAGES
 
     newproject.need_tools()
     listed = newproject.as_named(manifest, folder) if manifest else "raw/manifest.csv"
@@ -67,9 +67,9 @@ def init(
 
 def status(project: ProjectOption = None) -> None:
     """Say per stage what is done and what would run. Computes nothing. Example: connectome status"""
-    from connectome_db import prepare, runner  # noqa: PLC0415
-    from connectome_db.finish import is_current  # noqa: PLC0415
-    from connectome_db.store import Store  # noqa: PLC0415
+    from connectome_db import prepare, runner
+    from connectome_db.finish import is_current
+    from connectome_db.store import Store
 
     p = open_project(project)
     store = Store(p.store)
@@ -99,7 +99,7 @@ def status(project: ProjectOption = None) -> None:
 
 def doctor(project: ProjectOption = None) -> None:
     """Check the installation: Python, packages, MPI, TensorFlow, DVC, git, disk. Example: connectome doctor"""
-    from connectome_db import doctor as module  # noqa: PLC0415
+    from connectome_db import doctor as module
 
     table = Table("check", "", "found", header_style="bold")
     results = module.check_all((project or Path()).resolve())
@@ -118,7 +118,7 @@ def runs(
     rebuild: Annotated[bool, typer.Option(help="Make the catalog anew from the records on disk first.")] = False,
 ) -> None:
     """The catalog of runs: who ran which stage, when, where, at which revision. Example: connectome runs --limit 5"""
-    from connectome_db.catalog import Catalog, default_url  # noqa: PLC0415
+    from connectome_db.catalog import Catalog, default_url
 
     p = open_project(project)
     table = Table("stage", "started", "compute s", "computed", "reused", "by", "git", header_style="bold")

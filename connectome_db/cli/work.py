@@ -46,9 +46,9 @@ def run(
 
         connectome run segment --part 2/8   (then: connectome finish segment)
     """
-    from connectome_db import runner  # noqa: PLC0415
-    from connectome_db.finish import finish, is_current  # noqa: PLC0415
-    from connectome_db.progress import bar  # noqa: PLC0415
+    from connectome_db import runner
+    from connectome_db.finish import finish, is_current
+    from connectome_db.progress import bar
 
     p = open_project(project)
     changes = {"allow_missing": allow_missing, "strict": strict, "same_environment": same_environment}
@@ -80,8 +80,8 @@ def finish_(
 
     Example: connectome finish segment
     """
-    from connectome_db import runner  # noqa: PLC0415
-    from connectome_db.finish import finish, only_damaged  # noqa: PLC0415
+    from connectome_db import runner
+    from connectome_db.finish import finish, only_damaged
 
     p = open_project(project)
     if strict:
@@ -95,7 +95,7 @@ def finish_(
 
 
 def _record(project: Project, stage: str) -> None:
-    from connectome_db.catalog import Catalog, default_url  # noqa: PLC0415
+    from connectome_db.catalog import Catalog, default_url
 
     with Catalog(project.launch.catalog or default_url(project.root)) as catalog:
         catalog.record_run(project.root, stage)
@@ -106,7 +106,7 @@ def identity(project: ProjectOption = None) -> None:
 
     Example: connectome identity
     """
-    from connectome_db.dvcfile import write_identity  # noqa: PLC0415
+    from connectome_db.dvcfile import write_identity
 
     ERR.print(f"[dim]identity of {write_identity(open_project(project))} stages written[/]")
 
@@ -115,7 +115,7 @@ def dvcfile(
     project: ProjectOption = None, check: Annotated[bool, typer.Option(help="Only check that it is current.")] = False
 ) -> None:
     """Write dvc.yaml from the pipeline. Example: connectome dvcfile --check"""
-    from connectome_db import dvcfile as module  # noqa: PLC0415
+    from connectome_db import dvcfile as module
 
     p = open_project(project)
     if check:
