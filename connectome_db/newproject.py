@@ -47,7 +47,7 @@ def model_changes(stages: tuple[AnyStage, ...], family: str) -> dict[str, dict[s
     for stage in stages:
         if stage.network:
             name = f"{family}-{stage.network}"
-            # A family without a network for a task falls back on the default, which the summary names.
+            # A family without a network for a task falls back on the default; `connectome init` says which.
             if name in known:
                 changes[stage.name] = {"model": name}
     return changes

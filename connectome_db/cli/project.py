@@ -61,6 +61,8 @@ def init(
     OUT.print(
         f"  tiles      {listed}, origin (y, x) = {p.dataset.origin_px} px, voxel {p.voxel_nm} nm", highlight=False
     )
+    used = ", ".join(f"{s.name}: {getattr(p.params[s.name], 'model', '')}" for s in STAGES if s.network)
+    OUT.print(f"  models     {used}", highlight=False)
     OUT.print("  parameters params.yaml (every one with its meaning); how to start ranks: launch.yaml")
     OUT.print(f"Next: [bold]cd {folder} && dvc repro[/], then [bold]connectome status[/]")
 
