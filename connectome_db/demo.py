@@ -137,6 +137,7 @@ def _for_ac3(family: str) -> dict[str, dict[str, Any]]:
     changes = newproject.model_changes(STAGES, family)
     changes.setdefault("synapses", {})["low"] = 0.7
     changes.setdefault("align", {})["slant_px"] = 0.5
+    changes.setdefault("agglomerate", {})["threshold"] = 0.75
     return changes
 
 
