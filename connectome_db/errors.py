@@ -7,6 +7,7 @@ ConnectomeError
 ├── StoreError         a stored unit is missing, truncated or altered
 │   └── DiskFullError  no space is left
 ├── RunError           a run cannot start, or some of its units failed
+├── RevisionError      a revision is unknown, or its data is not in DVC's cache
 └── QueryError         an unknown table, column, query, id; refused SQL
 """
 
@@ -42,6 +43,10 @@ class DiskFullError(StoreError):
 
 class RunError(ConnectomeError):
     """A run cannot start, or some of its units failed."""
+
+
+class RevisionError(ConnectomeError):
+    """A revision is unknown to git, has no data, or its data is not in DVC's cache."""
 
 
 class QueryError(ConnectomeError):

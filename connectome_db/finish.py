@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectome_db import ids, tables, volumes
+from connectome_db import ids, ledger, tables, volumes
 from connectome_db.config import Project
 from connectome_db.environment import code_facts, environment_facts, host_facts, require_git
 from connectome_db.errors import RunError, StoreError
@@ -340,6 +340,7 @@ def finish(prepared: Prepared, outcome: Outcome) -> None:
         try:
             _write_data(prepared, store, records, tmp / "data")
             _write_provenance(prepared, store, records, outcome, tmp / "provenance")
+            ledger.write(project.store, stage.name, tmp / "data", tmp / "provenance", outcome.run_id)
         except OSError as e:
             raise StoreError(f"stage {stage.name}: cannot write its output: {e}. Units are kept: run again.") from e
         _swap(tmp / "data", project.data(stage.name), tmp / "old-data")

@@ -195,24 +195,30 @@ def open_info(folder: Path) -> VolumeLayout:
     """The layout of the volume in `folder`. Raises StoreError when its `info` is missing, damaged or not ours."""
     path = folder / "info"
     try:
-        document = json.loads(path.read_bytes())
-        ours = document["connectome_db"]
+        return parse_info(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        raise StoreError(f"no volume at {folder}: wanted the file 'info' there; run the stage that makes it") from None
+
+
+def parse_info(document: bytes, where: str) -> VolumeLayout:
+    """The layout that an `info` file declares. Raises StoreError, naming `where`, when it is damaged or not ours."""
+    try:
+        value = json.loads(document)
+        ours = value["connectome_db"]
         bounds = box_of(ours["bounds_zyx"])
         scales = []
-        for entry, factor in zip(document["scales"], ours["factors_zyx"], strict=True):
+        for entry, factor in zip(value["scales"], ours["factors_zyx"], strict=True):
             fz, fy, fx = factor
             cx, cy, cz = entry["chunk_sizes"][0]
             rx, ry, rz = entry["resolution"]
             box = _coarse(bounds, (fz, fy, fx))
             scales.append(Scale(entry["key"], (fz, fy, fx), (rz, ry, rx), (cz, cy, cx), box))
         (bz, by, bx), (vz, vy, vx) = ours["block_zyx"], ours["voxel_nm_zyx"]
-        dtype, kind = document["data_type"], document["type"]
+        dtype, kind = value["data_type"], value["type"]
         return VolumeLayout(ours["name"], dtype, kind, bounds, (bz, by, bx), (vz, vy, vx), tuple(scales))
-    except FileNotFoundError:
-        raise StoreError(f"no volume at {folder}: wanted the file 'info' there; run the stage that makes it") from None
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise StoreError(
-            f"{path}: wanted the info of a precomputed volume made by connectome_db, cannot read it "
+            f"{where}: wanted the info of a precomputed volume made by connectome_db, cannot read it "
             f"({type(error).__name__}: {error}); run the stage that makes it again"
         ) from error
 
@@ -272,6 +278,15 @@ def _chunks(box: Box, chunk_vx: Vec3) -> Iterator[Box]:
 def _chunk_name(box: Box) -> str:
     (z0, y0, x0), (z1, y1, x1) = box.lo, box.hi
     return f"{x0}-{x1}_{y0}-{y1}_{z0}-{z1}"
+
+
+def chunk_names(layout: VolumeLayout, core: Box) -> dict[str, str]:
+    """Chunks of level 0 of one unit, written or not: local name -> path below the volume's folder."""
+    block, scale = layout.block_of(core), layout.scales[0]
+    held = Box(_each(lambda a, c: a // c * c, core.lo, scale.chunk_vx), core.hi)
+    local = (c.shift((-block.lo[0], -block.lo[1], -block.lo[2])) for c in _chunks(held, scale.chunk_vx))
+    names = [f"{scale.key}/{_chunk_name(c)}" for c in local]
+    return {name: absolute_name(layout, core, name) for name in names}
 
 
 def absolute_name(layout: VolumeLayout, core: Box, local_name: str) -> str:

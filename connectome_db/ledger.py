@@ -1,0 +1,89 @@
+"""What `finish` assembled, remembered in the store: which units each tree named, and the digests of its small files.
+
+    ledgers/<stage>/<name>/units.parquet            the units and their keys: what garbage collection must know
+    ledgers/<stage>/<name>/seal.json                SHA-256 of every file of data/<stage> that is not a chunk
+    ledgers/<stage>/<name>/provenance-<run>.json    the same for provenance/<stage>, per run that finished this tree
+
+A ledger is named by its seal, so finishing equal data again adds nothing. `verify` compares what lies in a project with
+the seal; `gc` finds what a revision needs even when DVC's cache no longer has that revision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from connectome_db.errors import StoreError
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """One tree that was assembled for a stage: its folder in the store and the digests of its small files."""
+
+    folder: Path
+    files: Mapping[str, str]
+
+    @property
+    def units(self) -> Path:
+        """The table of its units and their keys."""
+        return self.folder / "units.parquet"
+
+    def provenance(self, run_id: str) -> Mapping[str, str] | None:
+        """Digests of the files of provenance/<stage> that a run wrote; None when it wrote none for this tree."""
+        path = self.folder / f"provenance-{run_id}.json"
+        return _read(path) if path.is_file() else None
+
+
+def small_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file directly in a stage's folder, and of the `info` of its volumes; chunks are left out."""
+    paths = [p for p in sorted(folder.iterdir()) if p.is_file()] + sorted(folder.glob("*/info"))
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+
+
+def write(store: Path, stage: str, data: Path, provenance: Path, run_id: str) -> Ledger:
+    """Enter a tree that is about to become data/<stage>, and its provenance."""
+    files = small_files(data)
+    ledger = Ledger(store / "ledgers" / stage / _name(files), files)
+    ledger.folder.mkdir(parents=True, exist_ok=True)
+    if not (ledger.folder / "seal.json").exists():
+        _write(ledger.units, (data / "units.parquet").read_bytes())
+        _write(ledger.folder / "seal.json", _text(files))  # last: a ledger without a seal was not finished
+    _write(ledger.folder / f"provenance-{run_id}.json", _text(small_files(provenance)))
+    return ledger
+
+
+def all_ledgers(store: Path, stage: str) -> list[Ledger]:
+    """Every tree that was assembled for a stage, by name. Raises StoreError for a damaged seal."""
+    seals = sorted((store / "ledgers" / stage).glob("*/seal.json"))
+    return [Ledger(path.parent, _read(path)) for path in seals]
+
+
+def _name(files: Mapping[str, str]) -> str:
+    return hashlib.sha256(_text(files)).hexdigest()[:32]
+
+
+def _text(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, indent=1).encode() + b"\n"
+
+
+def _read(path: Path) -> Mapping[str, str]:
+    try:
+        found: Mapping[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise StoreError(f"{path}: a ledger of the store cannot be read ({e}); remove its folder") from e
+    return found
+
+
+def _write(path: Path, data: bytes) -> None:
+    tmp = path.with_name(f"tmp-{uuid.uuid4().hex}")
+    with tmp.open("wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+    tmp.replace(path)
