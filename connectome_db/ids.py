@@ -3,6 +3,8 @@
     unit code   2 bits axis | 13 bits z | 13 bits y | 13 bits x        (positions are biased by 4096)
     object id              39 bits lattice position | 24 bits local    (below 2**63; 0 is background)
 
+The local number of an object is that of a voxel in its block (see `mint_at`).
+
 Positions lie on a lattice fixed at the dataset's origin, so a volume that grows renumbers nothing.
 """
 
@@ -59,6 +61,25 @@ def mint(code: int, local: npt.ArrayLike) -> npt.NDArray[np.uint64]:
         raise StageError(f"unit {code}: {int(n.max())} objects in one unit; at most 2**24 - 1 fit: use smaller blocks")
     base = np.uint64((int(code) & _LATTICE_MASK) << LOCAL_BITS)
     return np.asarray(np.where(n == 0, np.uint64(0), base | n), dtype=np.uint64)
+
+
+def mint_at(code: int, voxels: npt.ArrayLike, block_vx: Vec3) -> npt.NDArray[np.uint64]:
+    """Ids of objects that the block `code` names by a voxel of each: int64 (N, 3), (z, y, x) in the volume's frame.
+
+    The name depends on that voxel and on nothing else in the block, so an object that does not change keeps its id
+    when its neighbours do, or when the volume grows. Of objects that share a voxel, later ones take the next free
+    number. Raises StageError when a voxel lies outside the block, or the block has more voxels than 24 bits can count.
+    """
+    if int(np.prod(block_vx)) >= 1 << LOCAL_BITS:
+        raise StageError(f"block_vx {block_vx} (z, y, x): wanted fewer than 2**24 voxels, so that ids can name them")
+    place = np.asarray(voxels, dtype=np.int64).reshape(-1, 3) - np.multiply(position_of(code), block_vx)
+    if ((place < 0) | (place >= block_vx)).any():
+        raise StageError(f"unit {code}: an object is named by a voxel outside its block of {block_vx} (z, y, x)")
+    local = 1 + (place[:, 0] * block_vx[1] + place[:, 1]) * block_vx[2] + place[:, 2]
+    order = np.argsort(local, kind="stable")
+    steps = np.arange(len(local))
+    local[order] = np.maximum.accumulate(local[order] - steps) + steps
+    return mint(code, local)
 
 
 def unit_of(ids: npt.ArrayLike) -> npt.NDArray[np.uint64]:

@@ -87,13 +87,15 @@ def compute(block: Block[SegmentParams]) -> Result:
     affinity = affinities(block.model, image, box)
     labels = segment(affinity, tissue, block)
     inside = core.slices(box.lo)
-    present = np.unique(labels[inside])
-    present = present[present != 0]
-    local = np.zeros(int(labels.max(initial=0)) + 1, np.uint64)
-    local[present] = np.arange(1, len(present) + 1, dtype=np.uint64)
-    minted = ids.mint(block.unit.code, local)
+    present, first = np.unique(labels[inside], return_index=True)
+    present, first = present[present != 0], first[present != 0]
+    voxels = np.stack(np.unravel_index(first, core.shape), axis=1) + np.asarray(core.lo)
+    local = np.zeros(int(labels.max(initial=0)) + 1, np.uint32)
+    local[present] = np.arange(1, len(present) + 1, dtype=np.uint32)
+    minted = np.zeros(len(local), np.uint64)
+    minted[present] = ids.mint_at(block.unit.code, voxels, params.block_vx)  # by its first voxel in the core
     core_affinity = affinity[(slice(None), *inside)]
-    local_core = local[labels[inside]].astype(np.uint32)
+    local_core = local[labels[inside]]
     return {
         "supervoxels": minted[labels[inside]],
         "affinity_z": core_affinity[0],

@@ -70,7 +70,7 @@ def compute(block: Block[SynapsesParams]) -> Result:
     found = cleft_components(cleft, tissue, low=params.low, high=params.high, min_vx=min_vx)
     anchor = np.floor(found.centre_vx + 0.5).astype(np.int64) + np.asarray(box.lo)
     mine = np.flatnonzero(((anchor >= core.lo) & (anchor < core.hi)).all(axis=1))
-    mine = mine[np.lexsort((mine, anchor[mine, 2], anchor[mine, 1], anchor[mine, 0]))]
+    mine = mine[np.lexsort((-found.size_vx[mine], anchor[mine, 2], anchor[mine, 1], anchor[mine, 0]))]
     rows: list[tuple[int, Partners, tuple[int, int, int]]] = []
     for i in mine.tolist():
         cell = _cell(found, i, box, params.reach_nm, block.voxel_nm)
@@ -85,7 +85,8 @@ def compute(block: Block[SynapsesParams]) -> Result:
         )
         if sides is not None and sides.polarity >= params.min_polarity:
             rows.append((i, sides, (cell[0].start, cell[1].start, cell[2].start)))
-    return {"synapse": _table(rows, found, box, block.unit.code)}
+    named = ids.mint_at(block.unit.code, anchor[np.asarray([i for i, _, _ in rows], np.int64)], params.block_vx)
+    return {"synapse": _table(rows, found, box, named)}
 
 
 def evidence(network: Network, image: U8, box: Box) -> tuple[U8, U8, U8]:
@@ -119,14 +120,17 @@ def _cell(found: CleftComponents, i: int, box: Box, reach_nm: float, voxel_nm: N
 
 
 def _table(
-    rows: list[tuple[int, Partners, tuple[int, int, int]]], found: CleftComponents, box: Box, code: int
+    rows: list[tuple[int, Partners, tuple[int, int, int]]],
+    found: CleftComponents,
+    box: Box,
+    named: npt.NDArray[np.uint64],
 ) -> pa.Table:
-    """Rows of SYNAPSE, numbered in the order of their anchors."""
+    """Rows of SYNAPSE, named by the voxel at their centre."""
     index = np.asarray([i for i, _, _ in rows], dtype=np.int64)
     lo = np.asarray(box.lo, np.float64)
     centre = found.centre_vx[index] + lo
     columns: dict[str, npt.NDArray[np.generic]] = {
-        "synapse": ids.mint(code, np.arange(1, len(rows) + 1)),
+        "synapse": named,
         "size_vx": found.size_vx[index],
         "confidence": found.confidence[index],
         "polarity": np.asarray([p.polarity for _, p, _ in rows], np.float64),

@@ -34,7 +34,25 @@ def test_ids_name_their_block_and_stay_below_2_63(p, local):
     assert int(ids.unit_of([minted])[0]) == code
 
 
+@given(position, st.lists(st.tuples(*[st.integers(0, 3)] * 3), max_size=20))
+def test_names_by_voxels_are_unique_and_independent_of_the_others(p, places):
+    code, block = int(ids.pack([p])[0]), (4, 4, 5)
+    voxels = np.asarray(places, dtype=np.int64).reshape(-1, 3) + np.multiply(p, block)
+    names = ids.mint_at(code, voxels, block).tolist()
+    assert len(set(names)) == len(names)
+    assert all(int(ids.unit_of(n)[()]) == code for n in names)
+    distinct = sorted(set(places))
+    for k, place in enumerate(distinct):  # alone, or among others at other voxels: the same name
+        alone = ids.mint_at(code, [np.add(place, np.multiply(p, block))], block)[0]
+        among = ids.mint_at(code, np.asarray(distinct) + np.multiply(p, block), block)[k]
+        assert alone == among
+
+
 def test_what_does_not_fit_is_refused():
+    with pytest.raises(StageError, match="outside its block"):
+        ids.mint_at(int(ids.pack([(0, 0, 0)])[0]), [(0, 0, 5)], (4, 4, 5))
+    with pytest.raises(StageError, match="fewer than 2\\*\\*24 voxels"):
+        ids.mint_at(int(ids.pack([(0, 0, 0)])[0]), [(0, 0, 0)], (256, 256, 256))
     with pytest.raises(StageError, match="does not fit"):
         ids.pack([(0, 4096, 0)])
     with pytest.raises(StageError, match="at most 2\\*\\*24"):
