@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 from connectome_db.errors import ConfigError, nearest
 from connectome_db.geometry import Box, box_of
 from connectome_db.spec import NM3, AnyStage, Params
+from connectome_db.synapselists import SynapseList
 
 STATE = ".connectome"
 """Folder of a project's local state: store, locks, caches, catalog. Not in git."""
@@ -39,6 +40,8 @@ class Dataset(BaseModel):
     """Section number, for directories of images that do not say it."""
     value_range: tuple[int, int] | None = None
     """Grey values of 16-bit tiles that become 0 and 255."""
+    synapses: SynapseList | None = None
+    """For a connectome made elsewhere: the list of synapses it is imported from, instead of tiles."""
 
 
 class RegionSpec(BaseModel):
@@ -97,6 +100,8 @@ class Project:
     @property
     def stages_module(self) -> str:
         """The module whose `STAGES` these are: the package's pipeline, or a user's own."""
+        if any(s.name == "listing" for s in self.stages):
+            return "connectome_db.stages.imported"
         own = {m for s in self.stages if not (m := s.compute.__module__).startswith("connectome_db.")}
         return sorted(own)[0] if own else "connectome_db.stages.pipeline"
 
@@ -135,6 +140,11 @@ class Project:
         return self.root / "provenance" / stage
 
     @property
+    def source(self) -> str:
+        """What the pipeline starts from, as params.yaml names it: the manifest of tiles, or an imported list."""
+        return self.dataset.synapses.file if self.dataset.synapses else self.dataset.manifest
+
+    @property
     def voxel_nm(self) -> NM3:
         """Voxel size (z, y, x) in nm."""
         return self.dataset.voxel_nm
@@ -153,17 +163,28 @@ def find_root(start: Path) -> Path:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file as plain dicts. Raises ConfigError with the line of a syntax error."""
+    return parse_yaml(path.read_text(), path.name)
+
+
+def parse_yaml(text: str, name: str) -> dict[str, Any]:
+    """YAML text as plain dicts. Raises ConfigError that names the file `name` and the line of a syntax error."""
     try:
-        value = YAML(typ="safe", pure=True).load(path.read_text())
+        value = YAML(typ="safe", pure=True).load(text)
     except YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path.name}{line}: not valid YAML: {getattr(e, 'problem', e)}") from e
+        raise ConfigError(f"{name}{line}: not valid YAML: {getattr(e, 'problem', e)}") from e
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ConfigError(f"{path.name}: wanted `name: value` lines, got a {type(value).__name__}")
+        raise ConfigError(f"{name}: wanted `name: value` lines, got a {type(value).__name__}")
     return value
+
+
+def is_imported(root: Path) -> bool:
+    """True for a project whose connectome was made elsewhere (`dataset.synapses` in params.yaml)."""
+    dataset = read_yaml(root / "params.yaml").get("dataset")
+    return isinstance(dataset, dict) and dataset.get("synapses") is not None
 
 
 def _parse(model: type[Any], values: object, where: str) -> Any:
@@ -220,10 +241,13 @@ def _overrides(
     return {stage: tuple(items) for stage, items in found.items()}
 
 
-def load(root: Path, stages: tuple[AnyStage, ...]) -> Project:
-    """Read a project's params.yaml and launch.yaml. Every unknown name is an error that names the nearest valid one."""
+def load(root: Path, stages: tuple[AnyStage, ...], params_text: str | None = None) -> Project:
+    """Read a project's params.yaml and launch.yaml. Every unknown name is an error that names the nearest valid one.
+
+    `params_text` stands in for what params.yaml holds now: to ask whether an edit would be valid before it is made.
+    """
     by_name = {s.name: s for s in stages}
-    values = read_yaml(root / "params.yaml")
+    values = read_yaml(root / "params.yaml") if params_text is None else parse_yaml(params_text, "params.yaml")
     known = {"dataset", "regions", "overrides", *by_name}
     for key in values:
         if key not in known:
