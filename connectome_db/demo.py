@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from connectome_db import assess, config, newproject, picture, summary
-from connectome_db.errors import ConfigError, RunError, nearest
+from connectome_db.errors import ConfigError, nearest
 from connectome_db.networks.datasets import Split, load_split
 from connectome_db.networks.sampling import Task
 from connectome_db.phantom.acquire import AcquireConfig
@@ -145,16 +142,6 @@ def _for_ac3(family: str) -> dict[str, dict[str, Any]]:
     return changes
 
 
-def repro(root: Path, *targets: str) -> None:
-    """`dvc repro` in a project, showing what it prints. Raises RunError when it fails."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", "-q", *targets], cwd=root, env=os.environ | {"PATH": path}, check=False
-    )
-    if done.returncode:
-        raise RunError(f"`dvc repro` failed in {root} with code {done.returncode}; its messages are above")
-
-
 def run_demo(folder: Path, *, data: Path | None, ranks: int, small: bool, out: Console) -> config.Project:
     """Make a project from a phantom (or AC3), run every stage under DVC, and print what came of it."""
     newproject.need_tools()
@@ -182,7 +169,7 @@ def run_demo(folder: Path, *, data: Path | None, ranks: int, small: bool, out: C
     out.print(f"  {project.root}: params.yaml, dvc.yaml, git and DVC repositories", highlight=False)
     out.rule("[bold]3  dvc repro", align="left")
     clock = time.perf_counter()
-    repro(folder)
+    newproject.repro(folder)
     seconds = time.perf_counter() - clock
     newproject.commit(folder, "First connectome")
     out.rule("[bold]4  what came of it", align="left")

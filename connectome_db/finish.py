@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectome_db import ids, ledger, tables, volumes
+from connectome_db import ids, ledger, synapselists, tables, volumes
 from connectome_db.config import Project
 from connectome_db.environment import code_facts, environment_facts, host_facts, require_git
 from connectome_db.errors import RunError, StoreError
@@ -28,7 +28,7 @@ from connectome_db.plans import FAR
 from connectome_db.prepare import Prepared, core, name, params_digest, prepare
 from connectome_db.provenance import FORMAT, array_digest, table_digest
 from connectome_db.runner import Outcome, done_units, now, warn
-from connectome_db.spec import Rows, Volume
+from connectome_db.spec import LISTED, Rows, Volume
 from connectome_db.store import Output, Record, Store, check_links
 
 BOX = ("z0", "y0", "x0", "z1", "y1", "x1")
@@ -194,7 +194,15 @@ def _record(prepared: Prepared, outputs: Mapping[str, str]) -> dict[str, Any]:
         ],
         "inputs": {n: p.merkle for n, p in sorted(prepared.inputs.parts.items())},
         "outputs": dict(sorted(outputs.items())),
-    }
+    } | _source(prepared)
+
+
+def _source(prepared: Prepared) -> dict[str, Any]:
+    """For an imported list: which file it was, with its digest and columns."""
+    listed = prepared.project.dataset.synapses
+    if listed is None or LISTED not in prepared.stage.inputs:
+        return {}
+    return {"source": synapselists.source_facts(listed, prepared.project.root)}
 
 
 def _write_data(prepared: Prepared, store: Store, records: Sequence[Record], folder: Path) -> None:

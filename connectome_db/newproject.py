@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from connectome_db.errors import ConfigError, RunError, nearest
 from connectome_db.manifest import origin_of, read_manifest
 from connectome_db.networks import registry
 from connectome_db.spec import NM3, AnyStage
+from connectome_db.synapselists import SynapseList
 
 LAUNCH = """\
 # How work is started. Not hashed: nothing here can change a result.
@@ -85,6 +87,23 @@ def create(
         section=section,
         value_range=value_range,
     )
+    return _set_up(root, dataset, stages, changes)
+
+
+def create_imported(
+    root: Path, *, name: str, synapses: SynapseList, voxel_nm: NM3, stages: tuple[AnyStage, ...]
+) -> config.Project:
+    """A project around a list of synapses that was made elsewhere. Existing params.yaml is an error."""
+    if (root / "params.yaml").exists():
+        raise ConfigError(f"{root} is a project already (it has params.yaml); choose another folder")
+    root.mkdir(parents=True, exist_ok=True)
+    return _set_up(root, config.Dataset(name=name, voxel_nm=voxel_nm, synapses=synapses), stages, {})
+
+
+def _set_up(
+    root: Path, dataset: config.Dataset, stages: tuple[AnyStage, ...], changes: Mapping[str, Mapping[str, Any]]
+) -> config.Project:
+    """Write the files and make the repositories."""
     (root / "params.yaml").write_text(paramsfile.render(dataset, stages, changes))
     (root / "launch.yaml").write_text(LAUNCH)
     (root / ".gitignore").write_text(GITIGNORE)
@@ -100,7 +119,7 @@ def create(
         dvc(root, "config", "cache.type", "reflink,hardlink,copy")
         dvc(root, "config", "core.analytics", "false")
         dvc(root, "config", "core.check_update", "false")
-    commit(root, f"Start project {name}")
+    commit(root, f"Start project {dataset.name}")
     return project
 
 
@@ -116,6 +135,16 @@ def commit(root: Path, message: str) -> None:
 def dvc(root: Path, *arguments: str) -> None:
     """Run DVC of this interpreter in a project, quietly."""
     run(root, sys.executable, "-m", "dvc", *arguments)
+
+
+def repro(root: Path, *targets: str) -> None:
+    """`dvc repro` in a project, showing what it prints. Raises RunError when it fails."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "-q", *targets], cwd=root, env=os.environ | {"PATH": path}, check=False
+    )
+    if done.returncode:
+        raise RunError(f"`dvc repro` failed in {root} with code {done.returncode}; its messages are above")
 
 
 def as_named(manifest: Path, root: Path) -> str:

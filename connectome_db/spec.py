@@ -24,6 +24,9 @@ from connectome_db.geometry import Box, Vec3, box_of
 RAW = "raw.tiles"
 """The input that is not made by a stage: the tiles of the manifest, one part per section."""
 
+LISTED = "raw.synapses"
+"""The same for a connectome made elsewhere: the rows of the list it is imported from, as one part."""
+
 NM3 = tuple[float, float, float]
 Kind = Literal["blocks", "sections", "pairs", "faces", "once"]
 Array = npt.NDArray[Any]

@@ -24,10 +24,14 @@ ProjectOption = Annotated[
 
 def open_project(folder: Path | None) -> Project:
     """The project at `folder`, or the one the working directory is in."""
-    from connectome_db.config import find_root, load
-    from connectome_db.stages.pipeline import STAGES
+    from connectome_db.config import find_root, is_imported, load
 
-    return load(find_root((folder or Path()).resolve()), STAGES)
+    root = find_root((folder or Path()).resolve())
+    if is_imported(root):
+        from connectome_db.stages.imported import STAGES
+    else:
+        from connectome_db.stages.pipeline import STAGES
+    return load(root, STAGES)
 
 
 def root_of(folder: Path | None) -> Path:

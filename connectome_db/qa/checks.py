@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from connectome_db.errors import QueryError, nearest
 from connectome_db.qa.rules import Rule, rules_of
-from connectome_db.schema.all import OUTPUTS, STAGE_OF, TABLES
+from connectome_db.schema.all import outputs_of
+from connectome_db.spec import Table
 
 _SLACK = 1e-6
 """Means of numbers that lie in a range may leave it by rounding."""
@@ -45,30 +46,35 @@ def check_tables(project: Path, *, tables: Sequence[str] | None = None) -> list[
 
     Raises QueryError for an unknown table, for a named one that is not there yet, and when nothing has been run.
     """
-    wanted = list(TABLES) if tables is None else list(tables)
+    declared = {t.name: t for made in outputs_of(_stages(project)).values() for t in made}
+    wanted = list(declared) if tables is None else list(tables)
     for name in wanted:
-        if name not in TABLES:
-            raise QueryError(f"unknown table {name!r}{nearest(name, TABLES)}")
+        if name not in declared:
+            raise QueryError(f"unknown table {name!r}{nearest(name, declared)}")
         if tables is not None and not _path(project, name).is_file():
-            stage = STAGE_OF[name]
+            stage = _path(project, name).parent.name
             raise QueryError(
                 f"table `{name}` is not there yet: stage {stage} has not been run; run `dvc repro {stage}`"
             )
-    there = [n for names in OUTPUTS.values() for t in names if (n := t.name) in wanted and _path(project, n).is_file()]
+    there = [name for name in declared if name in wanted and _path(project, name).is_file()]
     if not there:
         raise QueryError(f"{project}: no tables to check; run `dvc repro` first")
-    return [result for name in there for result in _check(project, name)]
+    return [result for name in there for result in _check(project, declared[name])]
+
+
+def _stages(project: Path) -> set[str]:
+    return {path.name for path in (project / "data").glob("*")}
 
 
 def _path(project: Path, table: str) -> Path:
-    return project / "data" / STAGE_OF[table] / f"{table}.parquet"
+    made = {t.name: stage for stage, tables in outputs_of(_stages(project)).items() for t in tables}
+    return project / "data" / made[table] / f"{table}.parquet"
 
 
-def _check(project: Path, name: str) -> list[TableCheck]:
+def _check(project: Path, table: Table) -> list[TableCheck]:
+    name = table.name
     rows = pq.read_table(_path(project, name))
-    rules = [
-        r for r in rules_of(TABLES[name]) if r.kind != "foreign" or _path(project, r.target.split(".")[0]).is_file()
-    ]
+    rules = [r for r in rules_of(table) if r.kind != "foreign" or _path(project, r.target.split(".")[0]).is_file()]
     missing = sorted({c for r in rules for c in r.columns} - set(rows.column_names))
     if missing:
         return [

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from connectome_db.errors import QueryError, nearest
 from connectome_db.query import guard, views
-from connectome_db.schema.all import OUTPUTS, STAGE_OF, TABLES
+from connectome_db.schema.all import SCIENCE, TABLES
 from connectome_db.schema.provenance import EXECUTION, PART, PROVENANCE, UNIT, UNIT_EDGE, UNIT_READ
 from connectome_db.spec import NM3, Column, Table
 
@@ -101,15 +101,24 @@ class Database:
                 with _limit(con, timeout_s):
                     con.execute("BEGIN TRANSACTION READ ONLY")
                     relation = con.sql(text, params=dict(params) if params else None)
-                    return relation.to_arrow_table()
+                    return _distinct_names(relation.to_arrow_table())
             except duckdb.Error as e:
                 columns = {n: [c.name for c in columns_of(t)] for n, t in self.tables.items()}
                 raise guard.explain(e, text, columns, self.missing, timeout_s) from None
 
 
+def _distinct_names(rows: pa.Table) -> pa.Table:
+    """Columns that share a name (SELECT a.name, b.name) become name, name_1: as dicts, one would hide the other."""
+    names: list[str] = []
+    for name in rows.column_names:
+        free = (n for n in (name, *(f"{name}_{k}" for k in range(1, len(rows.column_names)))) if n not in names)
+        names.append(next(free))
+    return rows if names == rows.column_names else rows.rename_columns(names)
+
+
 def columns_of(table: Table) -> tuple[Column, ...]:
     """All columns of a view: those of a stage's table have `unit` in front."""
-    return (_UNIT_COLUMN, *table.columns) if table.name in STAGE_OF else table.columns
+    return (_UNIT_COLUMN, *table.columns) if table.name in SCIENCE else table.columns
 
 
 def open_database(project: Path, *, memory_limit: str = "4GB", threads: int = 2, timeout_s: float = 600.0) -> Database:
@@ -143,7 +152,8 @@ def open_database(project: Path, *, memory_limit: str = "4GB", threads: int = 2,
     except duckdb.Error as e:
         con.close()
         raise QueryError(f"{root}: a table of the project cannot be read: {e}") from None
-    missing = {name: stage for name, stage in STAGE_OF.items() if name not in tables}
+    made = views.outputs_in(root)
+    missing = {t.name: stage for stage, made_by in made.items() for t in made_by if t.name not in tables}
     return Database(project=root, timeout_s=timeout_s, tables=tables, missing=missing, _con=con)
 
 
@@ -152,7 +162,8 @@ def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> tuple[dict[str,
     data, provenance = root / "data", root / "provenance"
     files: list[Path] = []
     tables: dict[str, Table] = {}
-    for stage, declared in OUTPUTS.items():
+    outputs = views.outputs_in(root)
+    for stage, declared in outputs.items():
         for table in declared:
             path = data / stage / f"{table.name}.parquet"
             if path.is_file():
@@ -162,7 +173,7 @@ def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> tuple[dict[str,
                 tables[table.name] = table
 
     def gathered(table: Table, folder: Path, file: str, name: str, special: Mapping[str, str] | None = None) -> None:
-        found = {stage: path for stage in OUTPUTS if (path := folder / stage / file).is_file()}
+        found = {stage: path for stage in outputs if (path := folder / stage / file).is_file()}
         files.extend(found.values())
         shown = Table(name=name, doc=table.doc, key=table.key, columns=table.columns)
         if select := views.union(shown, found, special):

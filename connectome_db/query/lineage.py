@@ -17,6 +17,7 @@ from connectome_db.geometry import Box
 from connectome_db.query.bodies import Bodies, bodies_of, merge_step
 from connectome_db.query.database import Database
 from connectome_db.query.images import Images, images_at
+from connectome_db.query.imported import trace_imported_edge
 from connectome_db.query.trace import Id, Trace
 from connectome_db.query.units import Key, unit_traces
 
@@ -29,6 +30,8 @@ WHERE stage = 'segment' AND input = 'render.image' AND unit IN (SELECT unnest($i
 
 def trace_edge(db: Database, pre: int, post: int, *, limit: int | None = 10) -> Trace:
     """The lineage of the connection `pre` -> `post`; its `limit` most confident synapses are unfolded (None: all)."""
+    if db.has("listed_synapse"):
+        return trace_imported_edge(db, pre, post, limit=limit)
     rows = db.fetch("SELECT * FROM connection WHERE pre = $pre AND post = $post", {"pre": pre, "post": post})
     if not rows:
         raise _no_edge(db, pre, post)

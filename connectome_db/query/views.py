@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from connectome_db.errors import QueryError
 from connectome_db.schema import provenance as schema
-from connectome_db.schema.all import OUTPUTS
+from connectome_db.schema.all import outputs_of
 from connectome_db.spec import Table
 
 Json = Mapping[str, Any]
@@ -65,6 +65,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as e:
         raise QueryError(f"{path}: not readable as JSON ({e}); run `connectome finish {path.parent.name}` again") from e
+
+
+def outputs_in(root: Path) -> Mapping[str, tuple[Table, ...]]:
+    """Tables by stage, of the pipeline that the project at `root` was made with."""
+    return outputs_of({path.name for path in (root / "data").glob("*")})
 
 
 def _rows(table: Table, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
@@ -128,9 +133,10 @@ def _full(stage: str, output: str) -> str:
 
 def facts(project: Path, kinds: Callable[[str], str | None]) -> dict[str, pa.Table]:
     """The views that come from JSON records, as small Arrow tables. `kinds` gives the kind of a stage's units."""
-    records = {s: read_json(p) for s in OUTPUTS if (p := project / "data" / s / "record.json").is_file()}
-    runs = {s: read_json(p) for s in OUTPUTS if (p := project / "provenance" / s / "run.json").is_file()}
-    places = {s: read_json(p) for s in OUTPUTS if (p := project / "provenance" / s / "environments.json").is_file()}
+    stages = outputs_in(project)
+    records = {s: read_json(p) for s in stages if (p := project / "data" / s / "record.json").is_file()}
+    runs = {s: read_json(p) for s in stages if (p := project / "provenance" / s / "run.json").is_file()}
+    places = {s: read_json(p) for s in stages if (p := project / "provenance" / s / "environments.json").is_file()}
     return {
         "stage_record": _rows(
             schema.STAGE_RECORD, (_record(s, r, kinds(s), runs.get(s, {})) for s, r in records.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from connectome_db.schema.alignment import (
     ALIGNMENT_RESIDUAL,
@@ -15,6 +15,13 @@ from connectome_db.schema.alignment import (
     SECTION_TRANSFORM,
 )
 from connectome_db.schema.imaging import ILLUMINATION, TILE, TILE_ISSUE, TILE_MATCH, TILE_TRANSFORM
+from connectome_db.schema.imported import (
+    IMPORTED_CONNECTION,
+    IMPORTED_LINK,
+    IMPORTED_NEURON,
+    LISTED_SYNAPSE,
+    NEURON_NAME,
+)
 from connectome_db.schema.segmentation import (
     APRON,
     BORDERLINE,
@@ -46,8 +53,23 @@ OUTPUTS: Mapping[str, tuple[Table, ...]] = {
 }
 """Stage name -> the tables it makes, in the order of the pipeline."""
 
+IMPORTED: Mapping[str, tuple[Table, ...]] = {
+    "listing": (LISTED_SYNAPSE,),
+    "graph": (IMPORTED_LINK, IMPORTED_NEURON, NEURON_NAME, IMPORTED_CONNECTION),
+}
+"""The same for a connectome that was made elsewhere and imported as a list of synapses."""
+
+
+def outputs_of(stages: Collection[str]) -> Mapping[str, tuple[Table, ...]]:
+    """The tables of the pipeline to which these stages belong."""
+    return IMPORTED if "listing" in stages else OUTPUTS
+
+
 STAGE_OF: Mapping[str, str] = {table.name: stage for stage, tables in OUTPUTS.items() for table in tables}
 """Table name -> the stage that makes it."""
 
 TABLES: Mapping[str, Table] = {table.name: table for tables in OUTPUTS.values() for table in tables}
 """Table name -> its declaration."""
+
+SCIENCE = frozenset({*TABLES, *(table.name for tables in IMPORTED.values() for table in tables)})
+"""Names of the tables that stages make, of both pipelines; their views have the column `unit` in front."""

@@ -1,8 +1,5 @@
 """One small tissue and one acquisition of it, for all tests of the phantom."""
 
-import os
-from pathlib import Path
-
 import pytest
 
 from connectome_db.phantom.acquire import AcquireConfig, acquire
@@ -54,13 +51,3 @@ def acquired(tissue, acquire_config, tmp_path_factory):
 @pytest.fixture(scope="session")
 def truth(acquired):
     return Truth.load(acquired)
-
-
-@pytest.fixture(scope="session")
-def shared_data():
-    """The data package beside the checkout; read in place, never copied."""
-    beside = Path(__file__).resolve().parents[3] / "shared"
-    data = Path(os.environ.get("CONNECTOME_SHARED", beside)) / "data"
-    if not (data / "ac3" / "ac3_z000-039.h5").is_file():
-        pytest.skip("no shared data package: set CONNECTOME_SHARED to its folder")
-    return data

@@ -143,7 +143,7 @@ def test_a_changed_tile_wakes_only_what_can_see_it(done, tmp_path):
 
 def test_dvc_repro_runs_and_then_has_nothing_to_do(template, tmp_path):
     """The pipeline as users start it, with the connectome command of this interpreter."""
-    from connectome_db.demo import repro
+    from connectome_db.newproject import repro
 
     project = copy_of(template, tmp_path / "p")
     repro(project.root, "render")

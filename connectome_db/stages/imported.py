@@ -1,0 +1,9 @@
+"""The pipeline of a connectome made elsewhere: its list, and the graph."""
+
+from __future__ import annotations
+
+from connectome_db.spec import AnyStage
+from connectome_db.stages.listing import STAGE as LISTING
+from connectome_db.stages.wiring import STAGE as GRAPH
+
+STAGES: tuple[AnyStage, ...] = (LISTING, GRAPH)

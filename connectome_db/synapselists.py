@@ -1,0 +1,146 @@
+"""Lists of synapses or edges made elsewhere: CSV, TSV, Parquet or Feather, one row per synapse or per connection.
+
+Nothing is rounded, guessed or dropped: names are read as text, and a row that cannot be used is an error that names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+from pyarrow import feather
+from pydantic import BaseModel, ConfigDict
+
+from connectome_db.errors import SourceError, nearest
+
+GUESSES = {
+    "pre": ("pre", "source", "from", "pre_id", "presynaptic", "pre_pt_root_id", "bodyid_pre", "axon"),
+    "post": ("post", "target", "to", "post_id", "postsynaptic", "post_pt_root_id", "bodyid_post", "dendrite"),
+    "weight": ("weight", "synapses", "count", "n_syn", "syn_count"),
+    "synapse": ("synapse", "syn_id", "synapse_id", "id"),
+}
+"""Column names, in lower case, by which lists of the field call these things."""
+
+
+class SynapseList(BaseModel):
+    """A list that a connectome is imported from, and which of its columns say what."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    file: str
+    """CSV, TSV, Parquet or Feather file; relative to the project, or absolute."""
+    where: dict[str, str] = {}
+    """Only rows whose columns have these values."""
+    pre: str
+    """Column of the presynaptic neuron."""
+    post: str
+    """Column of the postsynaptic neuron."""
+    weight: str | None = None
+    """Column of the number of synapses that a row stands for; None: one."""
+    synapse: str | None = None
+    """Column of the list's own names of synapses."""
+
+
+def read_columns(path: Path) -> pa.Table:
+    """The file, every column as text. Raises SourceError when it is missing or not such a file."""
+    if not path.is_file():
+        raise SourceError(f"{path}: no such file; wanted a list of synapses (CSV, TSV, Parquet or Feather)")
+    kind = path.suffix.lower()
+    try:
+        if kind == ".parquet":
+            table = pq.read_table(path)
+        elif kind in {".feather", ".arrow"}:
+            table = feather.read_table(path)
+        elif kind in {".csv", ".tsv", ".txt"}:
+            table = _read_text(path, "\t" if kind == ".tsv" else ",")
+        else:
+            raise SourceError(f"{path}: wanted .csv, .tsv, .txt, .parquet, .feather or .arrow, got {kind or 'none'}")
+    except (pa.ArrowInvalid, OSError) as e:
+        raise SourceError(f"{path}: cannot be read as {kind}: {e}") from e
+    return pa.table({f.name: _as_text(table[f.name]) for f in table.schema})
+
+
+def _read_text(path: Path, delimiter: str) -> pa.Table:
+    with path.open(encoding="utf-8-sig", errors="replace") as f:
+        names = f.readline().rstrip("\r\n").split(delimiter)
+    types = {n.strip().strip('"'): pa.string() for n in names}
+    options = pacsv.ConvertOptions(column_types=types, strings_can_be_null=True, quoted_strings_can_be_null=False)
+    return pacsv.read_csv(path, parse_options=pacsv.ParseOptions(delimiter=delimiter), convert_options=options)
+
+
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+        kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return pc.utf8_trim_whitespace(column.cast(pa.string()))
+    return column.cast(pa.string())
+
+
+def guess(columns: Sequence[str]) -> dict[str, str]:
+    """Which column says what, by the names that the field uses; what is not recognised is left out."""
+    lower = {c.strip().lower(): c for c in columns}
+    return {role: lower[n] for role, names in GUESSES.items() for n in names[::-1] if n in lower}
+
+
+def read_list(spec: SynapseList, root: Path) -> pa.Table:
+    """Rows of a list: columns of `listed_synapse`, in file order. Raises SourceError naming the rows it cannot use."""
+    path = (root / spec.file).resolve()
+    table = read_columns(path)
+    named = [spec.pre, spec.post, *([spec.weight] if spec.weight else []), *([spec.synapse] if spec.synapse else [])]
+    for column in [*named, *spec.where]:
+        if column not in table.column_names:
+            raise SourceError(f"{path}: no column {column!r}{nearest(column, table.column_names)}")
+    row = pa.array(range(1, table.num_rows + 1), type=pa.uint64())
+    keep = pa.chunked_array([pa.array([True] * table.num_rows)])
+    for column, value in spec.where.items():
+        keep = pc.and_(keep, pc.fill_null(pc.equal(table[column], value), False))
+    table = table.append_column("row of the file", row).filter(keep)
+    if table.num_rows == 0:
+        raise SourceError(f"{path}: no row has {', '.join(f'{c}={v}' for c, v in spec.where.items()) or 'any value'}")
+    row = table["row of the file"].combine_chunks()
+    for column in (spec.pre, spec.post):
+        empty = pc.fill_null(pc.equal(table[column], ""), True)
+        _refuse(path, row, empty, column, table[column], "is empty; wanted the name or number of a neuron")
+        looks_float = pc.match_substring_regex(table[column], r"^\d+\.\d*$|^\d+(\.\d+)?[eE]\+?\d+$")
+        _refuse(
+            path, row, looks_float, column, table[column],
+            "is a neuron written as a decimal number: digits may be lost; export it as an integer or as text",
+        )  # fmt: skip
+    return pa.table(
+        {
+            "synapse": row,
+            "pre_name": table[spec.pre],
+            "post_name": table[spec.post],
+            "synapses": _weights(path, row, table, spec.weight),
+            "source_id": table[spec.synapse] if spec.synapse else pa.nulls(len(row), pa.string()),
+        }
+    )
+
+
+def _weights(path: Path, row: pa.Array, table: pa.Table, column: str | None) -> pa.Array:
+    if column is None:
+        return pa.array([1] * len(row), type=pa.int64())
+    whole = pc.fill_null(pc.match_substring_regex(table[column], r"^\d{1,15}(\.0*)?$"), False)
+    _refuse(path, row, pc.invert(whole), column, table[column], "is no whole number of synapses")
+    return pc.replace_substring_regex(table[column], r"\.0*$", "").cast(pa.int64())
+
+
+def _refuse(path: Path, row: pa.Array, bad: pa.ChunkedArray, column: str, values: pa.ChunkedArray, says: str) -> None:
+    count = pc.sum(bad).as_py() or 0
+    if count:
+        some = zip(row.filter(bad).to_pylist()[:5], values.filter(bad).to_pylist()[:5], strict=True)
+        listing = ", ".join(f"row {r}: {v!r}" for r, v in some)
+        raise SourceError(f"{path}: column {column!r} {says}; {count} rows: {listing}{', ...' if count > 5 else ''}")
+
+
+def source_facts(spec: SynapseList, root: Path) -> dict[str, object]:
+    """What a record says of the list: its path, its digest, its columns."""
+    path = (root / spec.file).resolve()
+    return {**spec.model_dump(mode="json"), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
