@@ -128,13 +128,16 @@ def open_revision(project: Path, name: str | None = None) -> Revision:
         raise RevisionError(f"no dvc.lock at {name} ({commit[:10]}): nothing had been run, or it was not committed")
     outs = lock_outs(lock, f"dvc.lock at {name}")
     chosen = {o: d for o, d in outs.items() if o.split("/")[0] in FOLDERS and d.endswith(".dir")}
-    # Named by content, so that commits with equal data share the folder.
-    what = hashlib.sha256(json.dumps(sorted(chosen.items())).encode()).hexdigest()[:20]
-    root = project / ".connectome" / "revisions" / what
-    revision = Revision(project, name, commit, root, chosen)
-    if not root.is_dir():
+    revision = Revision(project, name, commit, linked_folder(project, chosen), chosen)
+    if not revision.root.is_dir():
         _make_root(revision)
     return revision
+
+
+def linked_folder(project: Path, outs: Mapping[str, str]) -> Path:
+    """Where the tables of a revision with these outputs are linked. Commits with equal data share it."""
+    what = hashlib.sha256(json.dumps(sorted(outs.items())).encode()).hexdigest()[:20]
+    return project / ".connectome" / "revisions" / what
 
 
 def resolve(project: Path, name: str) -> str:
