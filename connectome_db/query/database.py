@@ -7,6 +7,7 @@ uint64 from file to answer.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +25,23 @@ from connectome_db.schema.all import SCIENCE, TABLES
 from connectome_db.schema.provenance import EXECUTION, PART, PROVENANCE, UNIT, UNIT_EDGE, UNIT_READ
 from connectome_db.spec import NM3, Column, Table
 
+_NAME = re.compile(r"[a-z_][a-z0-9_]*")
+_TAKEN = """
+SELECT schema_name FROM duckdb_schemas() UNION SELECT database_name FROM duckdb_databases()
+UNION SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'
+"""
 _UNIT_COLUMN = Column(name="unit", dtype="uint64", doc="Unit (or section) that made the row.")
+
+
+@dataclass(frozen=True)
+class Other:
+    """The tables of another revision, beside those of the database."""
+
+    root: Path
+    at: str
+    """The revision's name, for messages."""
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,6 +54,10 @@ class Database:
     """Every view that can be queried, by name."""
     missing: Mapping[str, str]
     """Tables that are not there yet -> the stage that makes them."""
+    at: str | None
+    """The revision that the tables are of, for messages; None: the working tree."""
+    also: Mapping[str, Other]
+    """Other revisions, by the name under which their tables can be asked for: `old.connection`."""
     _con: duckdb.DuckDBPyConnection = field(repr=False)
 
     def sql(self, text: str, params: Mapping[str, Any] | None = None, *, timeout_s: float | None = None) -> pa.Table:
@@ -103,8 +124,10 @@ class Database:
                     relation = con.sql(text, params=dict(params) if params else None)
                     return _distinct_names(relation.to_arrow_table())
             except duckdb.Error as e:
-                columns = {n: [c.name for c in columns_of(t)] for n, t in self.tables.items()}
-                raise guard.explain(e, text, columns, self.missing, timeout_s) from None
+                known = {n: t for part in (*self.also.values(), self) for n, t in part.tables.items()}
+                columns = {n: [c.name for c in columns_of(t)] for n, t in known.items()}
+                others = {name: (other.at, other.missing) for name, other in self.also.items()}
+                raise guard.explain(e, text, columns, self.missing, timeout_s, at=self.at, others=others) from None
 
 
 def _distinct_names(rows: pa.Table) -> pa.Table:
@@ -121,17 +144,28 @@ def columns_of(table: Table) -> tuple[Column, ...]:
     return (_UNIT_COLUMN, *table.columns) if table.name in SCIENCE else table.columns
 
 
-def open_database(project: Path, *, memory_limit: str = "4GB", threads: int = 2, timeout_s: float = 600.0) -> Database:
+def open_database(
+    project: Path,
+    *,
+    at: str | None = None,
+    also: Mapping[str, Other] | None = None,
+    memory_limit: str = "4GB",
+    threads: int = 2,
+    timeout_s: float = 600.0,
+) -> Database:
     """Open the project at `project` for queries.
 
-    Only the Parquet files found now are readable; open it again after a stage was run. Raises QueryError when there is
-    no project or a file of it cannot be read.
+    `also` adds the tables of other folders, each under a name of its own: {"old": Other(root, "v1")} makes
+    `old.connection`. `at` is what messages call the revision that lies at `project`. Only the Parquet files found now
+    are readable; open it again after a stage was run. Raises QueryError when there is no project, a file of it cannot
+    be read, or a name of `also` cannot be one.
     """
     root = project.resolve()
     if not root.is_dir():
         raise QueryError(f"{project}: no such folder; give the folder of a project, as made by `connectome init`")
-    if any(c in str(root) for c in "*?["):
-        raise QueryError(f"{root}: folders with *, ? or [ in their names cannot be queried; rename or move the project")
+    for folder in (root, *(other.root for other in (also or {}).values())):
+        if any(c in str(folder) for c in "*?["):
+            raise QueryError(f"{folder}: folders with *, ? or [ in their names cannot be queried; rename or move it")
     con = duckdb.connect(
         ":memory:",
         config={
@@ -144,17 +178,37 @@ def open_database(project: Path, *, memory_limit: str = "4GB", threads: int = 2,
             "python_enable_replacements": False,
         },
     )
+    others: dict[str, Other] = {}
     try:
         tables, files = _create_views(con, root)
+        for name, other in (also or {}).items():
+            _create_schema(con, name)
+            shown, found = _create_views(con, other.root)
+            others[name] = Other(other.root, other.at, shown, _missing(other.root, shown))
+            files += found
+        con.execute("SET schema = 'main'")
         con.execute(f"SET allowed_paths = [{', '.join(views.quoted(str(f)) for f in files)}]")
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
     except duckdb.Error as e:
         con.close()
         raise QueryError(f"{root}: a table of the project cannot be read: {e}") from None
+    missing = _missing(root, tables)
+    return Database(project=root, timeout_s=timeout_s, tables=tables, missing=missing, at=at, also=others, _con=con)
+
+
+def _missing(root: Path, tables: Mapping[str, Table]) -> dict[str, str]:
     made = views.outputs_in(root)
-    missing = {t.name: stage for stage, made_by in made.items() for t in made_by if t.name not in tables}
-    return Database(project=root, timeout_s=timeout_s, tables=tables, missing=missing, _con=con)
+    return {t.name: stage for stage, made_by in made.items() for t in made_by if t.name not in tables}
+
+
+def _create_schema(con: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Make a schema for another revision, and the one in which views are created from here on."""
+    taken = {s for (s,) in con.execute(_TAKEN).fetchall()} | SCIENCE | {t.name for t in PROVENANCE}
+    if not _NAME.fullmatch(name) or name in taken:
+        raise QueryError(f"{name!r} cannot name a revision in SQL: wanted a plain word, such as old, new or v1")
+    con.execute(f"CREATE SCHEMA {views.quote(name)}")
+    con.execute(f"SET schema = {views.quoted(name)}")
 
 
 def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> tuple[dict[str, Table], list[Path]]:
@@ -168,9 +222,7 @@ def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> tuple[dict[str,
             path = data / stage / f"{table.name}.parquet"
             if path.is_file():
                 files.append(path)
-                names = ", ".join(views.quote(c.name) for c in columns_of(table))
-                _view(con, table, f"SELECT {names} FROM read_parquet({views.quoted(str(path))})")
-                tables[table.name] = table
+                tables[table.name] = _science(con, table, path)
 
     def gathered(table: Table, folder: Path, file: str, name: str, special: Mapping[str, str] | None = None) -> None:
         found = {stage: path for stage in outputs if (path := folder / stage / file).is_file()}
@@ -196,6 +248,21 @@ def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> tuple[dict[str,
     _view(con, EXECUTION, views.EXECUTION)
     tables.update({t.name: t for t in PROVENANCE})
     return tables, files
+
+
+def _science(con: duckdb.DuckDBPyConnection, table: Table, path: Path) -> Table:
+    """Create the view of a stage's table; returns the table as it is shown."""
+    rows = f"read_parquet({views.quoted(str(path))})"
+    shown = table
+    try:
+        _view(con, shown, f"SELECT {', '.join(views.quote(c.name) for c in columns_of(shown))} FROM {rows}")
+    except duckdb.BinderException:
+        # Made by another version of the package: a column that it did not have is left out, not filled in.
+        found = {name for name, *_ in con.execute(f"DESCRIBE FROM {rows}").fetchall()}
+        kept = tuple(c for c in table.columns if c.name in found)
+        shown = Table(name=table.name, doc=table.doc, key=table.key, columns=kept, foreign=table.foreign)
+        _view(con, shown, f"SELECT {', '.join(views.quote(c.name) for c in columns_of(shown))} FROM {rows}")
+    return shown
 
 
 def _view(con: duckdb.DuckDBPyConnection, table: Table, select: str) -> None:

@@ -72,6 +72,7 @@ def _dicts(value: Any) -> Iterator[dict[str, Any]]:
             yield from _dicts(v)
 
 
+_SCHEMA = re.compile(r"because schema \"?([^\"]+?)\"? does not exist")
 _TABLE = re.compile(r"Table with name \"?([^\"]+?)\"? does not exist")
 _COLUMN = re.compile(
     r"""(?:Referenced column|does not have a column named|Cannot extract field) ["']([^"']+)["']"""
@@ -79,11 +80,19 @@ _COLUMN = re.compile(
 
 
 def explain(
-    error: Exception, text: str, columns: Mapping[str, Iterable[str]], missing: Mapping[str, str], timeout_s: float
+    error: Exception,
+    text: str,
+    columns: Mapping[str, Iterable[str]],
+    missing: Mapping[str, str],
+    timeout_s: float,
+    *,
+    at: str | None = None,
+    others: Mapping[str, tuple[str, Mapping[str, str]]] | None = None,
 ) -> QueryError:
     """Turn DuckDB's error into one that names the nearest valid table or column.
 
-    `columns` holds the columns of each view; `missing` names, per table that is not there yet, the stage that makes it.
+    `columns` holds the columns of each view; `missing` names, per table that is not there yet, the stage that makes it,
+    and `at` the revision where it is not. `others` has (revision, missing) of the schemas beside.
     """
     message = str(error)
     if isinstance(error, duckdb.InterruptException):
@@ -92,17 +101,26 @@ def explain(
         return QueryError(f"the query needs more memory than it may take: narrow it, or raise memory_limit. {message}")
     if isinstance(error, duckdb.PermissionException) or "disabled by configuration" in message:
         return QueryError(f"refused: only the project's own tables can be read. {_first_line(error)}")
+    beside = others or {}
+    if found := _SCHEMA.search(message):
+        return QueryError(f"unknown schema {found[1]!r}{nearest(found[1], beside)} --rev {found[1]}=REVISION names one")
     if found := _TABLE.search(message):
-        return _unknown_table(found[1], columns, missing)
+        name = found[1].rsplit(".", maxsplit=1)[-1]
+        for schema, (revision, gone) in beside.items():
+            if name in gone and re.search(rf"\b{schema}\W{{1,5}}{re.escape(name)}\b", text, re.IGNORECASE):
+                return not_there(name, gone[name], revision)
+        return _unknown_table(found[1], columns, missing, at)
     if found := _COLUMN.search(message):
         return _unknown_column(found[1], text, columns)
     return QueryError(f"SQL failed: {_first_line(error)}{_pointer(error)}")
 
 
-def _unknown_table(wanted: str, columns: Mapping[str, Iterable[str]], missing: Mapping[str, str]) -> QueryError:
+def _unknown_table(
+    wanted: str, columns: Mapping[str, Iterable[str]], missing: Mapping[str, str], at: str | None
+) -> QueryError:
     name = wanted.rsplit(".", maxsplit=1)[-1]
     if name in missing:
-        return not_there(name, missing[name])
+        return not_there(name, missing[name], at)
     if "/" in wanted or wanted.endswith((".parquet", ".csv", ".json")):
         return QueryError(f"files cannot be read by name ({wanted}): use the views{nearest(name, columns)}")
     return QueryError(f"unknown table {name!r}{nearest(name, [*columns, *missing])}")
@@ -115,8 +133,10 @@ def _unknown_column(wanted: str, text: str, columns: Mapping[str, Iterable[str]]
     return QueryError(f"unknown column {wanted!r}{where}{nearest(wanted, known)}")
 
 
-def not_there(table: str, stage: str) -> QueryError:
-    """The error for a table whose stage has not been run."""
+def not_there(table: str, stage: str, at: str | None = None) -> QueryError:
+    """The error for a table whose stage has not been run, or has no data at the revision `at`."""
+    if at is not None:
+        return QueryError(f"table `{table}` is not there at {at}: stage {stage} has no data at that revision")
     return QueryError(f"table `{table}` is not there yet: stage {stage} has not been run; run `dvc repro {stage}`")
 
 
