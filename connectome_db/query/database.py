@@ -124,8 +124,8 @@ class Database:
                     relation = con.sql(text, params=dict(params) if params else None)
                     return _distinct_names(relation.to_arrow_table())
             except duckdb.Error as e:
-                known = {n: t for part in (*self.also.values(), self) for n, t in part.tables.items()}
-                columns = {n: [c.name for c in columns_of(t)] for n, t in known.items()}
+                shown = [*(other.tables for other in self.also.values()), self.tables]
+                columns = {n: [c.name for c in columns_of(t)] for tables in shown for n, t in tables.items()}
                 others = {name: (other.at, other.missing) for name, other in self.also.items()}
                 raise guard.explain(e, text, columns, self.missing, timeout_s, at=self.at, others=others) from None
 

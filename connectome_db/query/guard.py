@@ -101,18 +101,23 @@ def explain(
         return QueryError(f"the query needs more memory than it may take: narrow it, or raise memory_limit. {message}")
     if isinstance(error, duckdb.PermissionException) or "disabled by configuration" in message:
         return QueryError(f"refused: only the project's own tables can be read. {_first_line(error)}")
-    beside = others or {}
-    if found := _SCHEMA.search(message):
-        return QueryError(f"unknown schema {found[1]!r}{nearest(found[1], beside)} --rev {found[1]}=REVISION names one")
     if found := _TABLE.search(message):
-        name = found[1].rsplit(".", maxsplit=1)[-1]
-        for schema, (revision, gone) in beside.items():
-            if name in gone and re.search(rf"\b{schema}\W{{1,5}}{re.escape(name)}\b", text, re.IGNORECASE):
-                return not_there(name, gone[name], revision)
-        return _unknown_table(found[1], columns, missing, at)
+        return _in_another(found[1], message, text, others or {}) or _unknown_table(found[1], columns, missing, at)
     if found := _COLUMN.search(message):
         return _unknown_column(found[1], text, columns)
     return QueryError(f"SQL failed: {_first_line(error)}{_pointer(error)}")
+
+
+def _in_another(
+    wanted: str, message: str, text: str, others: Mapping[str, tuple[str, Mapping[str, str]]]
+) -> QueryError | None:
+    """The error for a table of another revision, or for an unknown name of one; None when it is neither."""
+    if found := _SCHEMA.search(message):
+        return QueryError(f"unknown schema {found[1]!r}{nearest(found[1], others)} --rev {found[1]}=REVISION names one")
+    for schema, (revision, gone) in others.items():
+        if wanted in gone and re.search(rf"\b{schema}\W{{1,5}}{re.escape(wanted)}\b", text, re.IGNORECASE):
+            return not_there(wanted, gone[wanted], revision)
+    return None
 
 
 def _unknown_table(
