@@ -123,15 +123,15 @@ def _stage(project: config.Project, name: str, world: World, rng: np.random.Gene
             found = rows(world, prepared, o.table)
             pq.write_table(found, data / f"{o.name}.parquet", compression="zstd", row_group_size=tables.ROW_GROUP)
             if o.part == "section":
-                parts, counts = finish._section_parts(o, found)
+                parts, counts = finish.section_parts(o, found)
             else:
                 counts = _rows_per_unit(found, prepared.plan.codes)
         merkles[o.name] = parts.merkle
-        parts_tables.append(finish._parts_table(o.name, parts, counts))
-    tables.write_small(finish._units_table(prepared), data / "units.parquet")
-    tables.write_small(finish._reads_table(prepared), data / "reads.parquet")
+        parts_tables.append(finish.parts_table(o.name, parts, counts))
+    tables.write_small(finish.units_table(prepared), data / "units.parquet")
+    tables.write_small(finish.reads_table(prepared), data / "reads.parquet")
     tables.write_small(pa.concat_tables(parts_tables).combine_chunks(), data / "parts.parquet")
-    finish._write_json(data / "record.json", finish._record(prepared, merkles))
+    finish.write_json(data / "record.json", finish.stage_record(prepared, merkles))
     execution = _execution(project)
     store = Store(project.store)
     outcome = Outcome(name, RUN_ID, n, n, 0, 1.0, execution["started"], "serial", 1)

@@ -26,10 +26,11 @@ from connectome_db.errors import RunError, StoreError
 from connectome_db.inputs import Parts
 from connectome_db.plans import FAR
 from connectome_db.prepare import Prepared, core, name, params_digest, prepare
-from connectome_db.provenance import FORMAT, array_digest, table_digest
+from connectome_db.provenance import FORMAT, table_digest
 from connectome_db.runner import Outcome, done_units, now, warn
-from connectome_db.spec import LISTED, Rows, Volume
+from connectome_db.spec import LISTED, Plan, Rows, Volume
 from connectome_db.store import Output, Record, Store, check_links
+from connectome_db.unitfiles import as_recorded
 
 BOX = ("z0", "y0", "x0", "z1", "y1", "x1")
 REQUIRED = ("git_commit", "git_dirty", "environment", "run_id", "started", "host")
@@ -64,15 +65,8 @@ def _rehash(prepared: Prepared, store: Store, records: Sequence[Record]) -> list
         for o in prepared.stage.outputs:
             out = record.outputs[o.name]
             files = {f: (store.blob(out.blob) / f).read_bytes() for f, _ in out.files}
-            try:
-                if isinstance(o, Volume):
-                    array = volumes.decode(prepared.layout(o), core(prepared.plan, i), files)
-                    again = volumes.encode(prepared.layout(o), core(prepared.plan, i), array)  # the pyramid too
-                    same = array_digest(array) == out.digest and again == files
-                else:
-                    same = table_digest(pq.read_table(pa.BufferReader(files["rows.parquet"]))) == out.digest
-            except (StoreError, pa.ArrowInvalid, OSError):
-                same = False
+            layout = prepared.layout(o) if isinstance(o, Volume) else None
+            same = as_recorded(files, out.digest, layout, core(prepared.plan, i))
             if not same:
                 warn(f"{name(prepared, i)}: stored {o.name} is not what was recorded ({store.blob(out.blob)})")
                 bad.append(i)
@@ -80,7 +74,7 @@ def _rehash(prepared: Prepared, store: Store, records: Sequence[Record]) -> list
     return bad
 
 
-def _section_parts(output: Rows, table: pa.Table) -> tuple[Parts, list[int]]:
+def section_parts(output: Rows, table: pa.Table) -> tuple[Parts, list[int]]:
     """Parts of a `once` table that changes by section: digest, box and row count per section."""
     unit = table["unit"].to_numpy()
     codes, first = np.unique(unit, return_index=True)
@@ -116,7 +110,8 @@ def _boxes(values: npt.NDArray[np.int64], prefix: str = "") -> dict[str, pa.Arra
     return {f"{prefix}{c}": pa.array(values[:, k], type=pa.int64()) for k, c in enumerate(BOX)}
 
 
-def _units_table(prepared: Prepared) -> pa.Table:
+def units_table(prepared: Prepared) -> pa.Table:
+    """units.parquet: every unit with its place, core box, key, parameters and model, ascending by code."""
     plan = prepared.plan
     pos, axis = ids.unpack(plan.codes)
     per_variant = [params_digest(p) for p in prepared.variants]
@@ -135,7 +130,7 @@ def _units_table(prepared: Prepared) -> pa.Table:
     )
 
 
-def _reads_table(prepared: Prepared) -> pa.Table:
+def reads_table(prepared: Prepared) -> pa.Table:
     """What each unit reads: one row per unit and read box; boxes that read nothing are left out."""
     pieces = []
     for r in prepared.plan.reads:
@@ -158,7 +153,8 @@ def _reads_table(prepared: Prepared) -> pa.Table:
     return pa.concat_tables(pieces).combine_chunks()
 
 
-def _parts_table(output: str, parts: Parts, rows: Sequence[int]) -> pa.Table:
+def parts_table(output: str, parts: Parts, rows: Sequence[int]) -> pa.Table:
+    """Rows of parts.parquet of one output; `rows` is -1 for a volume."""
     return pa.table(
         {
             "output": pa.array([output] * len(parts.codes), type=pa.string()),
@@ -170,11 +166,13 @@ def _parts_table(output: str, parts: Parts, rows: Sequence[int]) -> pa.Table:
     )
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Write a new JSON file that depends on nothing but the value."""
     path.write_text(json.dumps(value, sort_keys=True, indent=1) + "\n")
 
 
-def _record(prepared: Prepared, outputs: Mapping[str, str]) -> dict[str, Any]:
+def stage_record(prepared: Prepared, outputs: Mapping[str, str]) -> dict[str, Any]:
+    """record.json; `outputs` has the Merkle digest of each output."""
     stage, project = prepared.stage, prepared.project
     model = prepared.model_of(project.params[stage.name])
     return {
@@ -205,26 +203,44 @@ def _source(prepared: Prepared) -> dict[str, Any]:
     return {"source": synapselists.source_facts(listed, prepared.project.root)}
 
 
-def _write_data(prepared: Prepared, store: Store, records: Sequence[Record], folder: Path) -> None:
-    """Fill a new folder with the stage's outputs and its hashed record."""
+def write_data(
+    prepared: Prepared, store: Store, records: Sequence[Record], folder: Path, *, chunks: bool = True
+) -> None:
+    """Fill a new folder with the stage's outputs and its hashed record; without `chunks`, volumes have only `info`."""
     plan, merkles, parts_tables = prepared.plan, {}, []
     for o in prepared.stage.outputs:
         outs: list[Output] = [r.outputs[o.name] for r in records]
         parts = Parts(plan.codes, plan.cores, tuple(out.digest for out in outs))
         rows = [out.rows for out in outs]
         if isinstance(o, Volume):
-            _write_volume(prepared, store, o, records, folder)
+            _write_volume(prepared, store, o, records if chunks else (), folder)
         else:
             path = folder / f"{o.name}.parquet"
             tables.write_sorted(o, [store.blob(out.blob) / "rows.parquet" for out in outs], path)
             if o.part == "section":
-                parts, rows = _section_parts(o, tables.read_units(path, None))
+                parts, rows = section_parts(o, tables.read_units(path, None))
         merkles[o.name] = parts.merkle
-        parts_tables.append(_parts_table(o.name, parts, rows))
-    tables.write_small(_units_table(prepared), folder / "units.parquet")
-    tables.write_small(_reads_table(prepared), folder / "reads.parquet")
+        parts_tables.append(parts_table(o.name, parts, rows))
+    tables.write_small(units_table(prepared), folder / "units.parquet")
+    tables.write_small(reads_table(prepared), folder / "reads.parquet")
     tables.write_small(pa.concat_tables(parts_tables).combine_chunks(), folder / "parts.parquet")
-    _write_json(folder / "record.json", _record(prepared, merkles))
+    write_json(folder / "record.json", stage_record(prepared, merkles))
+
+
+def executions_table(plan: Plan, records: Sequence[Record], run_id: str) -> pa.Table:
+    """executions.parquet: the original execution of every unit; `reused` when that was in another run than `run_id`."""
+    executions = [r.execution for r in records]
+    codes = pa.array(plan.codes, type=pa.uint64())
+    columns: dict[str, pa.Array] = {"unit": codes, "unit_key": pa.array([r.key for r in records])}
+    columns["run_id"] = pa.array([e["run_id"] for e in executions])
+    columns["reused"] = pa.array([e["run_id"] != run_id for e in executions])
+    columns["rank"] = pa.array([int(e["rank"]) for e in executions], type=pa.int32())
+    columns["seconds"] = pa.array([float(e["seconds"]) for e in executions], type=pa.float64())
+    for field in ("started", "host", "git_commit", "environment"):
+        columns[field] = pa.array([str(e[field]) for e in executions], type=pa.string())
+    columns["git_dirty"] = pa.array([bool(e["git_dirty"]) for e in executions], type=pa.bool_())
+    columns["git_diff"] = pa.array([e["git_diff"] for e in executions], type=pa.string())
+    return pa.table(columns)
 
 
 def _write_provenance(
@@ -232,20 +248,10 @@ def _write_provenance(
 ) -> None:
     """Fill a new folder with who, when, where: the original execution of every unit, and this run."""
     executions = [r.execution for r in records]
-    codes = pa.array(prepared.plan.codes, type=pa.uint64())
-    columns: dict[str, pa.Array] = {"unit": codes, "unit_key": pa.array(prepared.keys)}
-    columns["run_id"] = pa.array([e["run_id"] for e in executions])
-    columns["reused"] = pa.array([e["run_id"] != outcome.run_id for e in executions])
-    columns["rank"] = pa.array([int(e["rank"]) for e in executions], type=pa.int32())
-    columns["seconds"] = pa.array([float(e["seconds"]) for e in executions], type=pa.float64())
-    for field in ("started", "host", "git_commit", "environment"):
-        columns[field] = pa.array([str(e[field]) for e in executions], type=pa.string())
-    columns["git_dirty"] = pa.array([bool(e["git_dirty"]) for e in executions], type=pa.bool_())
-    columns["git_diff"] = pa.array([e["git_diff"] for e in executions], type=pa.string())
-    tables.write_small(pa.table(columns), folder / "executions.parquet")
+    tables.write_small(executions_table(prepared.plan, records, outcome.run_id), folder / "executions.parquet")
     here = store.put_environment(environment_facts())
     used = sorted({e["environment"] for e in executions} | {here})
-    _write_json(folder / "environments.json", {d: store.environment(d) for d in used})
+    write_json(folder / "environments.json", {d: store.environment(d) for d in used})
     if len({e["environment"] for e in executions}) > 1:
         warn(
             f"stage {prepared.stage.name}: its units were made in {len(used)} different environments; "
@@ -276,7 +282,7 @@ def _write_provenance(
         "units_computed": outcome.computed,
         "units_reused": outcome.reused,
     }
-    _write_json(folder / "run.json", run)
+    write_json(folder / "run.json", run)
 
 
 def mpi_version() -> str:
@@ -304,7 +310,7 @@ def is_current(prepared: Prepared) -> bool:
     except (OSError, pa.ArrowInvalid, ValueError):
         return False
     provenance = prepared.project.provenance(prepared.stage.name)
-    return keys == prepared.keys and record == _record(prepared, record["outputs"]) and provenance.is_dir()
+    return keys == prepared.keys and record == stage_record(prepared, record["outputs"]) and provenance.is_dir()
 
 
 def only_damaged(project: Project, stage: str) -> None:
@@ -346,7 +352,7 @@ def finish(prepared: Prepared, outcome: Outcome) -> None:
         for part in ("data", "provenance"):
             (tmp / part).mkdir(parents=True)
         try:
-            _write_data(prepared, store, records, tmp / "data")
+            write_data(prepared, store, records, tmp / "data")
             _write_provenance(prepared, store, records, outcome, tmp / "provenance")
             ledger.write(project.store, stage.name, tmp / "data", tmp / "provenance", outcome.run_id)
         except OSError as e:

@@ -25,20 +25,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectome_db import executors, ids, prepare, tables, volumes
+from connectome_db import executors, prepare
 from connectome_db.config import Project
 from connectome_db.environment import environment_facts, host_facts, require_git
 from connectome_db.errors import ConnectomeError, DiskFullError, RunError, SourceError, StageError
 from connectome_db.inputs import BlockReader
 from connectome_db.networks.inference import load_network
 from connectome_db.prepare import Prepared
-from connectome_db.provenance import array_digest, digest, table_digest
 from connectome_db.spec import RAW, Block, Result, Rows, Volume
 from connectome_db.store import Output, Record, Store, check_links
+from connectome_db.unitfiles import pack_array, pack_rows
 
 Progress = Callable[[int, int], None]
 """Called with (units done, units to do)."""
@@ -113,20 +112,6 @@ def check_result(block: Block[Any], outputs: Sequence[Volume | Rows], result: Re
             raise StageError(f"{o.name}: wanted a pyarrow Table, compute gave {type(value).__name__}")
 
 
-def _blob_name(content: str, layout: volumes.VolumeLayout, block: Block[Any]) -> str:
-    """Chunk files depend on the content and on where the core lies in its block (units cut by the bounds)."""
-    inside = [a % b for a, b in zip(block.unit.core.lo, layout.block_vx, strict=True)]
-    return digest("chunks", [content, layout.kind, list(layout.block_vx), list(layout.voxel_nm), inside])
-
-
-def part_codes(output: Rows, rows: pa.Table, unit: int) -> npt.NDArray[np.uint64]:
-    """The code each row is filed under: its unit's, or its section's."""
-    if output.part == "unit":
-        return np.asarray([unit], dtype=np.uint64)
-    z = rows["section"].to_numpy().astype(np.int64)
-    return ids.pack(np.stack([z, np.zeros_like(z), np.zeros_like(z)], axis=1))
-
-
 def store_result(store: Store, prepared: Prepared, block: Block[Any], result: Result) -> dict[str, Output]:
     """Put every output of a unit into the store."""
     check_result(block, prepared.stage.outputs, result)
@@ -134,18 +119,10 @@ def store_result(store: Store, prepared: Prepared, block: Block[Any], result: Re
     for o in prepared.stage.outputs:
         value = result[o.name]
         if isinstance(o, Volume):
-            layout = prepared.layout(o)
-            content = array_digest(value)
-            blob = _blob_name(content, layout, block)
-            out[o.name] = Output(
-                content, -1, blob, store.put_blob(blob, volumes.encode(layout, block.unit.core, value))
-            )
+            packed = pack_array(prepared.layout(o), block.unit.core, value)
         else:
-            rows = tables.conform(o.table, value)
-            stamped = tables.with_unit(rows, part_codes(o, rows, block.unit.code))
-            content = table_digest(stamped)
-            files = store.put_blob(content, {"rows.parquet": tables.to_bytes(stamped)})
-            out[o.name] = Output(content, stamped.num_rows, content, files)
+            packed = pack_rows(o, value, block.unit.code)
+        out[o.name] = Output(packed.digest, packed.rows, packed.blob, store.put_blob(packed.blob, packed.files))
     return out
 
 
