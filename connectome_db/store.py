@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,24 +51,35 @@ class Record:
     execution: Mapping[str, Any]
 
     def to_json(self) -> str:
-        """As stored."""
+        """As stored: with a checksum of the rest, so that an edit is noticed."""
         outputs = {
             n: {"digest": o.digest, "rows": o.rows, "blob": o.blob, "files": o.files} for n, o in self.outputs.items()
         }
         value = {"key": self.key, "unit": str(self.unit), "outputs": outputs, "execution": self.execution}
-        return json.dumps(value, sort_keys=True)
+        return json.dumps(value | {"check": checksum(value)}, sort_keys=True)
 
 
-def parse_record(text: str) -> Record:
-    """The inverse of `Record.to_json`. Raises StoreError for a damaged record."""
+def checksum(record: Mapping[str, Any]) -> str:
+    """Hex SHA-256 of a record's JSON value without its `check`."""
+    rest = {k: v for k, v in record.items() if k != "check"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def parse_record(text: str, *, altered: bool = False) -> Record:
+    """The inverse of `Record.to_json`. Raises StoreError for a damaged record, or an altered one unless allowed.
+
+    Records of earlier versions have no checksum and are taken as they are.
+    """
     try:
         v = json.loads(text)
+        if not altered and v.get("check", checksum(v)) != checksum(v):
+            raise StoreError("a unit record in the store was altered: its checksum does not fit")
         outputs = {
             n: Output(o["digest"], int(o["rows"]), o["blob"], tuple((str(f), int(s)) for f, s in o["files"]))
             for n, o in v["outputs"].items()
         }
         return Record(v["key"], int(v["unit"]), outputs, v["execution"])
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise StoreError(f"a unit record in the store is damaged ({e})") from e
 
 
@@ -187,27 +198,42 @@ class Store:
 
     def lookup(self, stage: str, keys: Sequence[str]) -> dict[str, Record]:
         """Records of those `keys` that are done, from single files and shards."""
-        wanted = set(keys)
         found: dict[str, Record] = {}
-        folder = self.root / "keys" / stage
-        if folder.is_dir():
-            for name in os.listdir(folder):
-                key = name.removesuffix(".json")
-                if key in wanted:
-                    try:
-                        found[key] = parse_record((folder / name).read_text())
-                    except (StoreError, FileNotFoundError):
-                        continue  # damaged or just gathered: not done here, so it is made or found again
-        for shard in sorted((self.root / "shards" / stage).glob("*.parquet")):
-            if len(found) == len(wanted):
-                break
-            todo = pa.array(sorted(wanted - found.keys()), type=pa.string())
-            table = pq.read_table(shard)
-            table = table.filter(pc.is_in(table["key"], value_set=todo))
-            for text in table["record"].to_pylist():
+        for key, text, _ in self.entries(stage, keys):
+            try:
                 record = parse_record(text)
-                found[record.key] = record
+            except StoreError:
+                continue  # damaged or altered: not done here, so it is made or found again
+            if record.key == key:
+                found[key] = record
         return found
+
+    def entries(self, stage: str, keys: Sequence[str], skip: Collection[Path] = ()) -> Iterator[tuple[str, str, Path]]:
+        """What lies under those `keys`, whole or not: key, text, and the file that holds it; shards in `skip` are not
+        read. Raises StoreError naming a shard that cannot be read.
+        """
+        left = set(keys)
+        folder = self.root / "keys" / stage
+        for name in os.listdir(folder) if folder.is_dir() else ():
+            key = name.removesuffix(".json")
+            if key in left:
+                try:
+                    text = (folder / name).read_text(errors="replace")
+                except FileNotFoundError:
+                    continue  # just gathered: it is in a shard now
+                left.remove(key)
+                yield key, text, folder / name
+        for shard in sorted((self.root / "shards" / stage).glob("*.parquet")):
+            if left and shard not in skip:
+                try:
+                    table = pq.read_table(shard, filters=pc.field("key").isin(pa.array(sorted(left), pa.string())))
+                except (pa.ArrowException, OSError) as e:
+                    raise StoreError(
+                        f"{shard}: the unit records in it cannot be read ({e}); `connectome verify --repair`"
+                    ) from e
+                for key, text in zip(table["key"].to_pylist(), table["record"].to_pylist(), strict=True):
+                    left.discard(key)
+                    yield key, text, shard
 
     def forget(self, stage: str, keys: Sequence[str]) -> None:
         """Drop keys whose blobs turned out damaged, so that they are made again."""
