@@ -11,7 +11,7 @@ from connectome_db.revisions import WORKING_TREE, cache_folder, lock_outs, open_
 
 
 def test_a_lock_file_names_its_outputs() -> None:
-    lock = "schema: '2.0'\nstages:\n  a:\n    cmd: x\n    outs:\n    - path: data/a\n      hash: md5\n      md5: 12.dir\n"
+    lock = "schema: '2.0'\nstages:\n  a:\n    cmd: x\n    outs:\n    - path: data/a\n      md5: 12.dir\n"
     assert lock_outs(lock, "here") == {"data/a": "12.dir"}
     assert lock_outs("", "here") == {}
     with pytest.raises(RevisionError, match="here: not a lock file"):
