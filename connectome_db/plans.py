@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -134,6 +135,12 @@ def reading(plan: Plan, *reads: tuple[str, I64 | None]) -> Plan:
         bounds=plan.bounds,
         block_vx=plan.block_vx,
     )
+
+
+def only(plan: Plan, rows: I64) -> Plan:
+    """The units of `plan` at `rows` (ascending), with their reads; bounds stay those of the whole."""
+    reads = tuple(Read(r.input, None if r.boxes is None else r.boxes[rows]) for r in plan.reads)
+    return replace(plan, codes=plan.codes[rows], cores=plan.cores[rows], reads=reads)
 
 
 def unit(plan: Plan, i: int) -> Unit:

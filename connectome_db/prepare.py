@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from connectome_db.geometry import Box, box_of
 from connectome_db.inputs import Inputs, load_inputs
 from connectome_db.networks import registry
 from connectome_db.provenance import FORMAT, digest, unit_keys
-from connectome_db.spec import LISTED, RAW, AnyStage, Params, Plan, Rows, Volume
+from connectome_db.spec import LISTED, RAW, AnyStage, Found, Params, Plan, Rows, Volume
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,19 @@ def params_digest(params: Params) -> str:
     return digest("params", params.model_dump(mode="json"))
 
 
-def stage_code(stage: AnyStage) -> str:
-    """Code digest of a stage: its module's closure, and inference where it uses a network."""
-    roots = ["networks.inference"] if stage.network is not None else []
+def code_roots(stage: AnyStage) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    """Where a stage's code digest starts: modules of the package, and files of a user's own stage."""
+    roots = ("networks.inference",) if stage.network is not None else ()
     module = stage.compute.__module__
     if module.startswith("connectome_db."):
-        return code_digest(module.removeprefix("connectome_db."), *roots)
-    return code_digest(*roots, files=(Path(inspect.getfile(stage.compute)),))  # a user's own stage
+        return (module.removeprefix("connectome_db."), *roots), ()
+    return roots, (Path(inspect.getfile(stage.compute)),)
+
+
+def stage_code(stage: AnyStage) -> str:
+    """Code digest of a stage: its module's closure, and inference where it uses a network."""
+    roots, files = code_roots(stage)
+    return code_digest(*roots, files=files)
 
 
 def find_model(project: Project, stage: AnyStage, params: Params) -> Model:
@@ -100,6 +106,15 @@ def find_model(project: Project, stage: AnyStage, params: Params) -> Model:
     return Model(folder, registry.model_id(folder), registry.model_digest(folder))
 
 
+def overridden(cores: npt.NDArray[np.int64], boxes: Sequence[Box]) -> npt.NDArray[np.bool_]:
+    """Which units have parameters of which override: bool[N, K] of cores int64[N, 6] that touch each of K boxes."""
+    hits = np.zeros((len(cores), len(boxes)), dtype=bool)
+    for k, box in enumerate(boxes):
+        six = np.asarray(box.flat(), dtype=np.int64)
+        hits[:, k] = ((cores[:, :3] < six[3:]) & (six[:3] < cores[:, 3:])).all(axis=1)
+    return hits
+
+
 def _variants(project: Project, stage: AnyStage, plan: Plan) -> tuple[tuple[Params, ...], npt.NDArray[np.int64]]:
     """Distinct effective parameters, and which each unit has. Later overrides win where regions overlap."""
     base = project.params[stage.name]
@@ -109,10 +124,7 @@ def _variants(project: Project, stage: AnyStage, plan: Plan) -> tuple[tuple[Para
             f"overrides.{stage.name}.{overrides[0].region}: stage {stage.name} runs once for the whole dataset, so a "
             "region cannot change its parameters. Override an earlier stage, or set it for the whole dataset."
         )
-    hits = np.zeros((len(plan), len(overrides)), dtype=bool)
-    for k, o in enumerate(overrides):
-        six = np.asarray(o.box.flat(), dtype=np.int64)
-        hits[:, k] = ((plan.cores[:, :3] < six[3:]) & (six[:3] < plan.cores[:, 3:])).all(axis=1)
+    hits = overridden(plan.cores, [o.box for o in overrides])
     combos, index = np.unique(hits, axis=0, return_inverse=True)
     found = []
     for combo in combos:
@@ -138,10 +150,49 @@ def _check_plan(stage: AnyStage, plan: Plan) -> None:
             raise StageError(f"stage {stage.name}: output {o.name}: part='section' is for `once` stages only")
 
 
-def prepare(project: Project, stage: AnyStage) -> Prepared:
-    """Look at the inputs, plan, and compute every unit's key. Reads geometry and digests only, no voxels."""
-    inputs = load_inputs(project, stage)
-    plan = stage.plan(inputs.found(project), project.params[stage.name])
+@dataclass(frozen=True)
+class Outline:
+    """A stage's plan and all that decides its units' keys, except what lies in its inputs.
+
+    `variants`, `variant`, `models`: see `Prepared`. `effective` has one digest per variant: its parameters and model.
+    """
+
+    project: Project
+    stage: AnyStage
+    plan: Plan
+    variants: tuple[Params, ...]
+    variant: npt.NDArray[np.int64]
+    models: Mapping[str, Model]
+    effective: tuple[str, ...]
+    code_digest: str
+
+    def keys(
+        self, upstream: Sequence[tuple[str, list[bytes]]], rows: npt.NDArray[np.int64] | None = None
+    ) -> list[str]:
+        """Keys of all units, or of those at `rows`; `upstream` has, per read of the plan, the digests of just these."""
+        variant = self.variant if rows is None else self.variant[rows]
+        return unit_keys(
+            self.plan if rows is None else plans.only(self.plan, rows),
+            stage=self.stage.name,
+            voxel_nm=self.project.voxel_nm,
+            code_digest=self.code_digest,
+            model_digest=None,
+            params_digests=[self.effective[v] for v in variant],
+            upstream=upstream,
+        )
+
+
+def effective_digest(params: str, model: str | None) -> str:
+    """Digest of a unit's effective parameters: that of their values and that of the model they name.
+
+    The model is part of them as a digest, so an override may name another model.
+    """
+    return digest("effective", [params, model])
+
+
+def outline(project: Project, stage: AnyStage, found: Found) -> Outline:
+    """Plan a stage on the geometry of its inputs; what they hold is not asked."""
+    plan = stage.plan(found, project.params[stage.name])
     if len(plan) == 0:
         raise RunError(f"stage {stage.name}: nothing to do: its plan has no units (inputs: {', '.join(stage.inputs)})")
     _check_plan(stage, plan)
@@ -153,20 +204,17 @@ def prepare(project: Project, stage: AnyStage) -> Prepared:
             variant_model[k] = models.setdefault(str(getattr(p, "model", "")), find_model(project, stage, p))
         base = find_model(project, stage, project.params[stage.name])
         models.setdefault(str(getattr(project.params[stage.name], "model", "")), base)
-    # The model is part of a unit's effective parameters as a digest, so an override may name another model.
-    effective = [digest("effective", [params_digest(p), m.digest if m else None])
+    effective = [effective_digest(params_digest(p), m.digest if m else None)
                  for p, m in zip(variants, variant_model, strict=True)]  # fmt: skip
-    code = stage_code(stage)
-    keys = unit_keys(
-        plan,
-        stage=stage.name,
-        voxel_nm=project.voxel_nm,
-        code_digest=code,
-        model_digest=None,
-        params_digests=[effective[v] for v in variant],
-        upstream=inputs.upstream(plan),
-    )
-    return Prepared(project, stage, plan, keys, inputs, variants, variant, models, code)
+    return Outline(project, stage, plan, variants, variant, models, tuple(effective), stage_code(stage))
+
+
+def prepare(project: Project, stage: AnyStage) -> Prepared:
+    """Look at the inputs, plan, and compute every unit's key. Reads geometry and digests only, no voxels."""
+    inputs = load_inputs(project, stage)
+    o = outline(project, stage, inputs.found(project))
+    keys = o.keys(inputs.upstream(o.plan))
+    return Prepared(project, stage, o.plan, keys, inputs, o.variants, o.variant, o.models, o.code_digest)
 
 
 def identity(project: Project, stage: AnyStage) -> dict[str, Any]:
