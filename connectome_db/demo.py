@@ -19,6 +19,7 @@ from connectome_db.phantom.acquire import AcquireConfig
 from connectome_db.phantom.simulate import CropConfig, SimulateConfig, reacquire, simulate
 from connectome_db.phantom.tissue import TissueConfig
 from connectome_db.phantom.training import phantom_split
+from connectome_db.revisions import open_revision
 from connectome_db.stages.pipeline import STAGES
 from connectome_db.trainingdata import project_split
 
@@ -179,7 +180,9 @@ def run_demo(folder: Path, *, data: Path | None, ranks: int, small: bool, out: C
     summary.size(project, view, out)
     summary.one_edge(project, out)
     summary.questions(project, QUESTIONS, out)
-    drawn = picture.draw(project, folder / "pictures" / "overview.png", f"{name}: image, objects, synapses")
+    drawn = picture.draw(
+        open_revision(folder), folder / "pictures" / "overview.png", f"{name}: image, objects, synapses"
+    )
     (folder / "measures.json").write_text(json.dumps([vars(m) for m in measures], indent=1, ensure_ascii=False) + "\n")
     out.rule("[bold]5  your turn", align="left")
     out.print(

@@ -151,6 +151,18 @@ def resolve(project: Path, name: str) -> str:
     return found.strip()
 
 
+def tags_of(project: Path, commit: str) -> tuple[str, ...]:
+    """Names of the tags that point at a commit, sorted."""
+    return tuple(sorted((_git(project, "tag", "--points-at", commit) or "").splitlines()))
+
+
+def checked_out(project: Path) -> tuple[str | None, bool]:
+    """The commit that is checked out (None outside git), and whether a file that git tracks differs from it."""
+    commit = _git(project, "rev-parse", "--verify", "--quiet", "HEAD")
+    changed = _git(project, "status", "--porcelain", "--untracked-files=no", "--", ".")
+    return (commit.strip() if commit else None), bool(changed)
+
+
 def lock_outs(lock: str, where: str) -> dict[str, str]:
     """Outputs that a dvc.lock names: path -> digest as DVC writes it ("<md5>" or "<md5>.dir")."""
     document = YAML(typ="safe", pure=True).load(lock) or {}

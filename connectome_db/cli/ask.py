@@ -5,20 +5,23 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from connectome_db.cli.asof import RevisionOption, RevisionsOption, open_asked, open_at, tables_at
 from connectome_db.cli.console import ERR, OUT, ProjectOption, root_of, show
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     import pyarrow as pa
 
     from connectome_db.query.database import Database
     from connectome_db.query.named import NamedQuery
+    from connectome_db.query.receipt import Receipt
     from connectome_db.query.trace import Trace
 
 trace_app = typer.Typer(no_args_is_help=True, help="What made this? Lineage from a result down to raw tiles.")
@@ -26,12 +29,28 @@ JsonOption = Annotated[bool, typer.Option("--json", help="JSON; ids as strings."
 DotOption = Annotated[bool, typer.Option("--dot", help="Graphviz, for `dot -Tsvg`.")]
 FormatOption = Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print rows.")]
 LimitOption = Annotated[int, typer.Option(min=1, help="Rows to print as a table.")]
+ReceiptOption = Annotated[
+    Path | None,
+    typer.Option("--receipt", metavar="FILE", help="Write a receipt, for `connectome receipt verify`."),
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Write over a receipt that is there.")]
 
 
-def _open(project: Path | None) -> Database:
-    from connectome_db.query.database import open_database
+@contextmanager
+def _tables(root: Path, rev: str | None) -> Iterator[Database]:
+    """The tables as of a revision; what another version of the package did not write is an error, not a traceback."""
+    from connectome_db.errors import QueryError
 
-    return open_database(root_of(project))
+    with tables_at(root, rev) as db:
+        try:
+            yield db
+        except KeyError as e:
+            if rev is None:
+                raise
+            raise QueryError(
+                f"the tables at {rev} have no {e}: another version of connectome_db made them. "
+                "`connectome tables NAME --rev` lists what they have; SQL can read it"
+            ) from e
 
 
 def _print_trace(trace: Trace, as_json: bool, as_dot: bool) -> None:
@@ -50,13 +69,17 @@ def trace_edge(
     pre: Annotated[int, typer.Argument(help="Presynaptic neuron.")],
     post: Annotated[int, typer.Argument(help="Postsynaptic neuron.")],
     project: ProjectOption = None,
+    rev: RevisionOption = None,
     as_json: JsonOption = False,
     as_dot: DotOption = False,
 ) -> None:
-    """A connection: its synapses, supervoxels, merges, blocks, sections, tiles. `connectome trace edge PRE POST`"""
+    """A connection: its synapses, supervoxels, merges, blocks, sections, tiles. `connectome trace edge PRE POST`
+
+    As it was at a tag: `connectome trace edge PRE POST --rev v1`
+    """
     from connectome_db.query import lineage
 
-    with _open(project) as db:
+    with _tables(root_of(project), rev) as db:
         _print_trace(lineage.trace_edge(db, pre, post), as_json, as_dot)
 
 
@@ -64,13 +87,14 @@ def trace_edge(
 def trace_synapse(
     synapse: Annotated[int, typer.Argument(help="Synapse id.")],
     project: ProjectOption = None,
+    rev: RevisionOption = None,
     as_json: JsonOption = False,
     as_dot: DotOption = False,
 ) -> None:
     """One synapse. `connectome trace synapse ID`"""
     from connectome_db.query import lineage
 
-    with _open(project) as db:
+    with _tables(root_of(project), rev) as db:
         _print_trace(lineage.trace_synapse(db, synapse), as_json, as_dot)
 
 
@@ -78,13 +102,14 @@ def trace_synapse(
 def trace_object(
     obj: Annotated[int, typer.Argument(metavar="OBJECT", help="Object (neuron) id.")],
     project: ProjectOption = None,
+    rev: RevisionOption = None,
     as_json: JsonOption = False,
     as_dot: DotOption = False,
 ) -> None:
     """An object: its supervoxels and the merges that made it. `connectome trace object ID`"""
     from connectome_db.query import lineage
 
-    with _open(project) as db:
+    with _tables(root_of(project), rev) as db:
         _print_trace(lineage.trace_object(db, obj), as_json, as_dot)
 
 
@@ -94,16 +119,18 @@ def trace_voxel(
     y: Annotated[int, typer.Argument(help="y in voxels.")],
     x: Annotated[int, typer.Argument(help="x in voxels.")],
     project: ProjectOption = None,
+    rev: RevisionOption = None,
     as_json: JsonOption = False,
     as_dot: DotOption = False,
 ) -> None:
     """What lies at a voxel, and what made it. `connectome trace voxel 24 200 180`"""
-    from connectome_db.cli.console import open_project
     from connectome_db.place import supervoxel_at
     from connectome_db.query import lineage
+    from connectome_db.revisions import open_revision
 
-    supervoxel = supervoxel_at(open_project(project), (z, y, x))
-    with _open(project) as db:
+    root = root_of(project)
+    supervoxel = supervoxel_at(open_revision(root, rev), (z, y, x))
+    with _tables(root, rev) as db:
         _print_trace(lineage.trace_voxel(db, z, y, x, supervoxel=supervoxel), as_json, as_dot)
 
 
@@ -123,33 +150,73 @@ def _print_rows(rows: pa.Table, how: str, limit: int) -> None:
         sys.stdout.write(json.dumps(plain, indent=1, default=str) + "\n")
 
 
+def _keep(receipt: Receipt, path: Path, force: bool) -> None:
+    from connectome_db.query.receipt import write
+
+    write(receipt, path, force=force)
+    ERR.print(f"[dim]receipt {path}: {receipt.answer.rows:,} rows, {receipt.answer.digest[:12]}[/]", highlight=False)
+    for name in receipt.volatile_functions:
+        ERR.print(f"[yellow]the query uses {name}: its answer may differ each time it is asked[/]", highlight=False)
+
+
 def sql(
     text: Annotated[str, typer.Argument(help="A SELECT over the tables that `connectome tables` lists.")],
     project: ProjectOption = None,
+    rev: RevisionsOption = None,
     how: FormatOption = "table",
     limit: LimitOption = 40,
+    receipt: ReceiptOption = None,
+    force: ForceOption = False,
 ) -> None:
     """SQL (DuckDB) over the connectome, read-only.
 
-    Example: connectome sql "SELECT pre, post, synapses FROM connection ORDER BY synapses DESC LIMIT 5"
+    Examples:
+
+        connectome sql "SELECT pre, post, synapses FROM connection ORDER BY synapses DESC LIMIT 5"
+
+        connectome sql "SELECT count(*) FROM connection" --rev v1
+
+        connectome sql "SELECT object FROM b.object EXCEPT SELECT object FROM a.object" --rev a=v1 --rev b=v2
+
+        connectome sql "SELECT count(*) FROM synapse" --receipt count.json
     """
-    with _open(project) as db:
-        _print_rows(db.sql(text), how, limit)
+    from connectome_db.versions.asof import open_tables
+
+    root = root_of(project)
+    if receipt is None:
+        with open_tables(open_asked(root, rev)) as db:
+            _print_rows(db.sql(text), how, limit)
+        return
+    from connectome_db.query.receipt import refuse_existing
+    from connectome_db.versions.receipts import ask_sql
+
+    refuse_existing(receipt, force=force)
+    rows, made = ask_sql(root, text, open_asked(root, rev))
+    _print_rows(rows, how, limit)
+    _keep(made, receipt, force)
 
 
 def query(
     name: Annotated[str | None, typer.Argument(help="A named query; none lists them.")] = None,
     arguments: Annotated[list[str] | None, typer.Argument(help="name=value …")] = None,
     project: ProjectOption = None,
+    rev: RevisionsOption = None,
     how: FormatOption = "table",
     limit: LimitOption = 40,
     explain: Annotated[bool, typer.Option("--describe", help="Say what the query wants and gives.")] = False,
+    receipt: ReceiptOption = None,
+    force: ForceOption = False,
 ) -> None:
     """A named query with typed, documented parameters; your own go into queries/*.sql.
 
-    Example: connectome query strongest_connections limit=5
+    Examples:
+
+        connectome query strongest_connections limit=5
+
+        connectome query strongest_connections limit=5 --rev v1 --receipt strongest.json
     """
     from connectome_db.query import named
+    from connectome_db.versions.asof import open_tables
 
     root = root_of(project)
     if name is None:
@@ -157,19 +224,25 @@ def query(
             OUT.print(f"[bold]{q.name:<24}[/] {q.title}", highlight=False)
         return
     if explain:
-        _describe(named.list_queries(root), name)
+        _describe(named.find_query(name, root))
         return
-    with _open(project) as db:
-        _print_rows(named.run_query(db, name, named.parse_arguments(arguments or [])), how, limit)
+    given = named.parse_arguments(arguments or [])
+    if receipt is None:
+        with open_tables(open_asked(root, rev)) as db:
+            _print_rows(named.run_query(db, name, given, project=root), how, limit)
+        return
+    from connectome_db.query.receipt import refuse_existing
+    from connectome_db.versions.receipts import ask_named
+
+    refuse_existing(receipt, force=force)
+    rows, made = ask_named(root, name, given, open_asked(root, rev))
+    _print_rows(rows, how, limit)
+    _keep(made, receipt, force)
 
 
-def _describe(queries: Mapping[str, NamedQuery], name: str) -> None:
-    from connectome_db.errors import QueryError, nearest
+def _describe(q: NamedQuery) -> None:
     from connectome_db.query.named import usage
 
-    if name not in queries:
-        raise QueryError(f"unknown query {name!r}{nearest(name, queries)}")
-    q = queries[name]
     OUT.print(f"{q.name}: {q.title}", highlight=False, markup=False)
     for p in q.parameters:
         OUT.print(f"  {p.name} ({p.type}) {p.doc}", highlight=False, markup=False)
@@ -180,27 +253,30 @@ def _describe(queries: Mapping[str, NamedQuery], name: str) -> None:
 
 
 def tables(
-    name: Annotated[str | None, typer.Argument(help="A table; none lists them.")] = None, project: ProjectOption = None
+    name: Annotated[str | None, typer.Argument(help="A table; none lists them.")] = None,
+    project: ProjectOption = None,
+    rev: RevisionOption = None,
 ) -> None:
     """Tables, their columns, units and meaning. Example: connectome tables synapse"""
-    with _open(project) as db:
+    with tables_at(root_of(project), rev) as db:
         if name:
             show(db.describe(name), limit=100)
         else:
             for table in db.tables.values():
                 OUT.print(f"{table.name:<22} {table.doc}", highlight=False, markup=False, soft_wrap=True)
             for missing, stage in db.missing.items():
-                OUT.print(f"[dim]{missing:<22} not there yet: stage {stage}[/]", highlight=False)
+                when = "yet" if db.at is None else f"at {db.at}"
+                OUT.print(f"[dim]{missing:<22} not there {when}: stage {stage}[/]", highlight=False)
 
 
-def check(project: ProjectOption = None) -> None:
+def check(project: ProjectOption = None, rev: RevisionOption = None) -> None:
     """Check every table against its schema (keys, ranges, foreign keys) with Great Expectations.
 
     Example: connectome check
     """
     from connectome_db.qa.checks import check_tables
 
-    results = check_tables(root_of(project))
+    results = check_tables(open_at(root_of(project), rev).root)
     bad = [r for r in results if not r.success]
     for r in bad:
         ERR.print(f"[red]{r.table}[/]: {r.expectation}: {r.unexpected} rows, e.g. {r.example}")

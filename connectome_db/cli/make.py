@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from connectome_db.cli.console import OUT, ProjectOption, open_project
+from connectome_db.cli.asof import RevisionOption, open_at
+from connectome_db.cli.console import OUT, ProjectOption, open_project, root_of
 
 
 def simulate(
@@ -95,13 +96,24 @@ def assess(
 
 
 def picture(
-    out: Annotated[Path, typer.Argument(help="PNG to write.")] = Path("connectome.png"), project: ProjectOption = None
+    out: Annotated[Path, typer.Argument(help="PNG to write.")] = Path("connectome.png"),
+    project: ProjectOption = None,
+    rev: RevisionOption = None,
 ) -> None:
-    """Draw image, objects and synapses of a project. Example: connectome picture overview.png"""
-    from connectome_db.picture import draw
+    """Draw image, objects and synapses of a project, now or as of a git revision.
 
-    p = open_project(project)
-    OUT.print(f"wrote {draw(p, out, p.dataset.name)}")
+    Examples:
+
+        connectome picture overview.png
+
+        connectome picture before.png --rev v1
+    """
+    from connectome_db.picture import draw
+    from connectome_db.versions.asof import dataset_name
+
+    revision = open_at(root_of(project), rev)
+    title = dataset_name(revision) + (f", as of {revision.name}" if revision.commit else "")
+    OUT.print(f"wrote {draw(revision, out, title)}")
 
 
 def register(app: typer.Typer) -> None:

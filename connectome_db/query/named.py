@@ -72,17 +72,28 @@ def list_queries(project: Path | None = None) -> dict[str, NamedQuery]:
     return dict(sorted(found.items()))
 
 
+def find_query(name: str, project: Path | None) -> NamedQuery:
+    """A named query of the package or of `project`. Raises QueryError that names the nearest."""
+    queries = list_queries(project)
+    if name not in queries:
+        raise QueryError(f"unknown query {name!r}{nearest(name, queries)}")
+    return queries[name]
+
+
 def run_query(
-    db: Database, name: str, args: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
+    db: Database,
+    name: str,
+    args: Mapping[str, Any] | None = None,
+    *,
+    project: Path | None = None,
+    timeout_s: float | None = None,
 ) -> pa.Table:
     """Run a named query; `args` are texts (as typed by a user) or values of the parameter's type.
 
-    Raises QueryError for an unknown query or parameter (with the nearest), a missing one, or a value of another type.
+    `project` is where the project's own queries lie, when the tables are those of another revision. Raises QueryError
+    for an unknown query or parameter (with the nearest), a missing one, or a value of another type.
     """
-    queries = list_queries(db.project)
-    if name not in queries:
-        raise QueryError(f"unknown query {name!r}{nearest(name, queries)}")
-    query = queries[name]
+    query = find_query(name, project or db.project)
     bound = bind(query, args or {}, voxel_nm=lambda: db.voxel_nm)
     try:
         return db.sql(query.sql, bound, timeout_s=timeout_s)

@@ -1,0 +1,160 @@
+"""What the tables of a database hold, as digests: equal digests, equal rows, whatever the file's bytes.
+
+A stage's table is named by the Merkle digest that the stage's record gives to it, after its rows were hashed again and
+found to be those of the record. Provenance is named stage by stage. What differs from run to run (who, when, where) is
+marked volatile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from connectome_db.errors import QueryError
+from connectome_db.provenance import digest, merkle, table_digest
+from connectome_db.query.views import outputs_in, read_json
+
+LEDGERS = {"unit": "units.parquet", "unit_read": "reads.parquet", "part": "parts.parquet"}
+"""Views that gather one hashed file of each stage."""
+
+RECORDED = {
+    "stage_record": ("format", "units", "code_digest", "model_id", "model_digest", "voxel_nm", "params"),
+    "stage_override": ("overrides",),
+    "stage_input": ("inputs",),
+    "stage_output": ("outputs",),
+}
+"""Views that come from record.json, and what of it each shows."""
+
+VOLATILE = {
+    "run": "run.json",
+    "execution": "executions.parquet",
+    "executed": "executions.parquet",
+    "environment": "environments.json",
+}
+"""Views that gather one file of provenance/<stage>, which differs from run to run."""
+
+READS = {
+    "unit_edge": ("part", "unit", "unit_read"),
+    "execution": ("execution", "run"),
+    "stage_record": ("run", "stage_record"),
+}
+"""Views that read other views, or more than their own file; all others read what they are called."""
+
+
+@dataclass(frozen=True, order=True)
+class Content:
+    """What one table holds, or what one stage has put into a gathered view."""
+
+    schema: str
+    """`main`, or the name that was given to another revision."""
+    table: str
+    stage: str
+    digest: str
+    volatile: bool = False
+    """True: it differs from run to run, as times and hosts do."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Which content this is, apart from what it is."""
+        return self.schema, self.table, self.stage
+
+
+def contents(root: Path, schema: str, tables: Iterable[str]) -> list[Content]:
+    """The contents of these views of the project at `root`, sorted.
+
+    Names of tables that are not there, and of none of ours, are left out: the query itself says what is missing.
+    Raises QueryError when the rows of a table are not those that its stage's record names.
+    """
+    wanted = {read for table in tables for read in READS.get(table, (table,))}
+    return sorted(Content(schema, *found) for table in wanted for found in _of(root, table))
+
+
+def files(root: Path, tables: Iterable[str]) -> dict[Path, tuple[int, int, int]]:
+    """The files that these views read, with what changes when one is replaced: inode, size, time in ns."""
+    wanted = {read for table in tables for read in READS.get(table, (table,))}
+    found = {}
+    for path in (p for table in sorted(wanted) for p in _paths(root, table).values()):
+        about = path.stat()
+        found[path] = (about.st_ino, about.st_size, about.st_mtime_ns)
+    return found
+
+
+def _paths(root: Path, table: str) -> Mapping[str, Path]:
+    """Stage -> the file that holds its share of a view."""
+    outputs = outputs_in(root)
+    if file := LEDGERS.get(table) or ("record.json" if table in RECORDED else None):
+        paths = {stage: root / "data" / stage / file for stage in outputs}
+    elif file := VOLATILE.get(table):
+        paths = {stage: root / "provenance" / stage / file for stage in outputs}
+    else:
+        made_by = [stage for stage, made in outputs.items() if table in {t.name for t in made}]
+        paths = {stage: root / "data" / stage / f"{table}.parquet" for stage in made_by}
+    return {stage: path for stage, path in paths.items() if path.is_file()}
+
+
+def _of(root: Path, table: str) -> Iterator[tuple[str, str, str, bool]]:
+    """(table, stage, digest, volatile) of each stage's share of a view."""
+    for stage, path in _paths(root, table).items():
+        if table in VOLATILE:
+            yield table, stage, hashlib.sha256(path.read_bytes()).hexdigest(), True
+        elif table in LEDGERS:
+            yield table, stage, table_digest(_parquet(path)), False
+        elif table in RECORDED:
+            record = read_json(path)
+            yield table, stage, digest(table, {name: record.get(name) for name in RECORDED[table]}), False
+        else:
+            yield table, stage, recorded(root, stage, table), False
+
+
+def recorded(root: Path, stage: str, table: str) -> str:
+    """The Merkle digest that a stage's record gives to a table, checked against the table's rows.
+
+    Raises QueryError when the record, the list of parts and the rows do not agree.
+    """
+    folder = root / "data" / stage
+    record: Mapping[str, Any] = read_json(folder / "record.json")
+    parts = _parquet(folder / "parts.parquet")
+    mine = parts.filter(pc.equal(parts["output"], table))
+    told: str | None = record["outputs"].get(table)
+    codes, digests = mine["unit"].to_numpy(), mine["digest"].to_pylist()
+    if told is None or merkle(codes, digests) != told:
+        raise _altered(folder / "parts.parquet", "record.json", stage)
+    rows = _parquet(folder / f"{table}.parquet")
+    found = _by_unit(rows)
+    nothing = table_digest(rows.slice(0, 0))
+    wrong = [c for c, d in zip(codes.tolist(), digests, strict=True) if found.pop(c, nothing) != d]
+    if wrong or found:
+        raise _altered(folder / f"{table}.parquet", f"parts.parquet (unit {[*wrong, *found][0]})", stage)
+    return told
+
+
+def _by_unit(rows: pa.Table) -> dict[int, str]:
+    """Unit -> digest of its rows; a table's rows lie together by unit."""
+    unit = rows["unit"].to_numpy()
+    first = np.flatnonzero(np.diff(unit, prepend=unit[:1] + np.uint64(1)))
+    last = np.append(first[1:], len(unit))
+    whole = rows.combine_chunks()
+    slices = zip(unit[first].tolist(), first.tolist(), last.tolist(), strict=True)
+    return {code: table_digest(whole.slice(a, b - a)) for code, a, b in slices}
+
+
+def _parquet(path: Path) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read()
+    except (pa.ArrowInvalid, OSError) as e:
+        raise QueryError(f"{path}: cannot be read ({e}); `connectome finish {path.parent.name}` makes it again") from e
+
+
+def _altered(path: Path, other: str, stage: str) -> QueryError:
+    return QueryError(
+        f"{path} is not what {other} beside it says: a file was altered, so no receipt can be given for it. "
+        f"`connectome finish {stage}` makes it again from the store"
+    )
