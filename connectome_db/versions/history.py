@@ -40,6 +40,9 @@ COUNTS_VX = 100
 CLOSE = 0.8
 """An overlap is close to another when it is at least this part of it."""
 
+RELATIONS = ("same", "renamed", "changed", "split", "merged", "mixed", "vanished", "appeared")
+SAME, RENAMED, CHANGED, SPLIT, MERGED, MIXED, VANISHED, APPEARED = range(len(RELATIONS))
+
 SCHEMA = pa.schema(
     [
         pa.field("object_a", pa.uint64()),
@@ -71,7 +74,7 @@ def object_history(a: Revision, b: Revision, overlap: pa.Table) -> pa.Table:
     revision has no objects, or has them for another segmentation than its own.
     """
     (objects_a, of_a), (objects_b, of_b) = _objects(a), _objects(b)
-    return relate(objects_a, objects_b, *_lifted(a, b, of_a, of_b, overlap))
+    return relate(objects_a, objects_b, *_lifted(of_a, of_b, overlap))
 
 
 def supervoxel_history(a: Revision, b: Revision, overlap: pa.Table) -> pa.Table:
@@ -101,12 +104,12 @@ def relate(a: Sizes, b: Sizes, x: U64, y: U64, voxels: I64) -> pa.Table:
             pa.array(b.ids[links.b]),
             *(pa.array(v) for v in (links.voxels, links.size_a, links.size_b)),
             *(pa.array(links.voxels / np.maximum(size, 1)) for size in (links.size_a, links.size_b)),
-            pa.array(relation[links.a], pa.string()),
+            pa.array(RELATIONS).take(pa.array(relation[links.a])),
             *(pa.array(v) for v in (heir, ambiguous[links.a], own | theirs)),
         ],
         schema=SCHEMA,
     )
-    alone = _alone(a.ids[gone], a.size_vx[gone], "vanished"), _alone(b.ids[new], b.size_vx[new], "appeared")
+    alone = _alone(a.ids[gone], a.size_vx[gone], VANISHED), _alone(b.ids[new], b.size_vx[new], APPEARED)
     return _sorted(pa.concat_tables([pairs, *alone]))
 
 
@@ -139,19 +142,19 @@ def _only_hold(label: I64, voxels: I64, size: I64, strong: Mask, n: int) -> Mask
     return chosen
 
 
-def _relations(a: Sizes, b: Sizes, links: _Links, strong: Mask, own: Mask) -> npt.NDArray[np.str_]:
-    """The relation of each label of `a`."""
+def _relations(a: Sizes, b: Sizes, links: _Links, strong: Mask, own: Mask) -> I64:
+    """The relation of each label of `a`, as a place in RELATIONS."""
     n = len(a.ids)
     parts = np.bincount(links.a[own], minlength=n)
     sources = np.bincount(links.b[strong], minlength=len(b.ids))
     shared = own & (sources[links.b] - strong > 0)
     joined = np.bincount(links.a[shared], minlength=n) > 0
-    relation = np.where(parts > 1, np.where(joined, "mixed", "split"), np.where(joined, "merged", "changed"))
-    relation[parts == 0] = "vanished"
+    relation = np.where(parts > 1, np.where(joined, MIXED, SPLIT), np.where(joined, MERGED, CHANGED))
+    relation[parts == 0] = VANISHED
     equal = (links.voxels == links.size_a) & (links.voxels == links.size_b)
     same = equal & (a.ids[links.a] == b.ids[links.b])
-    relation[links.a[equal]] = "renamed"
-    relation[links.a[same]] = "same"
+    relation[links.a[equal]] = RENAMED
+    relation[links.a[same]] = SAME
     return relation
 
 
@@ -203,10 +206,10 @@ def _most_of_others(links: _Links, nb: int) -> I64:
     return np.where(is_first, second[links.b], largest[links.b])
 
 
-def _alone(ids: U64, size: I64, relation: str) -> pa.Table:
+def _alone(ids: U64, size: I64, relation: int) -> pa.Table:
     """Rows of labels that have nothing on the other side."""
     n = len(ids)
-    gone = relation == "vanished"
+    gone = relation == VANISHED
     nothing, zeros, no = pa.nulls(n, pa.uint64()), np.zeros(n, np.int64), np.zeros(n, np.bool_)
     return pa.table(
         [
@@ -214,7 +217,7 @@ def _alone(ids: U64, size: I64, relation: str) -> pa.Table:
             nothing if gone else pa.array(ids),
             *(pa.array(v) for v in (zeros, size if gone else zeros, zeros if gone else size)),
             *(pa.array(zeros.astype(np.float64)) for _ in range(2)),
-            pa.array([relation] * n, pa.string()),
+            pa.array([RELATIONS[relation]] * n, pa.string()),
             *(pa.array(no) for _ in range(3)),
         ],
         schema=SCHEMA,
@@ -230,28 +233,27 @@ def _columns(overlap: pa.Table) -> tuple[U64, U64, I64]:
     return overlap["a"].to_numpy(), overlap["b"].to_numpy(), overlap["voxels"].to_numpy()
 
 
-def _lifted(a: Revision, b: Revision, of_a: pa.Table, of_b: pa.Table, overlap: pa.Table) -> tuple[U64, U64, I64]:
+def _lifted(of_a: pa.Table, of_b: pa.Table, overlap: pa.Table) -> tuple[U64, U64, I64]:
     """Overlaps of supervoxels -> (object of a, object of b, voxels), background left out."""
     x, y, voxels = _columns(overlap)
     real = (x != 0) & (y != 0)
-    return _body(a, of_a, x[real]), _body(b, of_b, y[real]), voxels[real]
+    return _body(of_a, x[real]), _body(of_b, y[real]), voxels[real]
 
 
-def _body(revision: Revision, member: pa.Table, supervoxels: U64) -> U64:
+def _body(member: pa.Table, supervoxels: U64) -> U64:
     """The object of each supervoxel."""
-    try:
-        at = locate(member["supervoxel"].to_numpy(), supervoxels, "supervoxel")
-    except KeyError as e:
-        raise RevisionError(
-            f"stage agglomerate at {revision.name} is for another segmentation than the one beside it: {e.args[0]}. "
-            "Run `dvc repro agglomerate`, or choose a revision at which all was run"
-        ) from None
+    at = locate(member["supervoxel"].to_numpy(), supervoxels, "supervoxel")
     return np.asarray(member["object"].to_numpy()[at], np.uint64)
 
 
 def _objects(revision: Revision) -> tuple[Sizes, pa.Table]:
     """(objects and their sizes, the object of each supervoxel, ascending) of a revision."""
-    revision.record("agglomerate")
+    read = revision.record("agglomerate")["inputs"]["segment.supervoxel"]
+    if read != revision.record("segment")["outputs"]["supervoxel"]:
+        raise RevisionError(
+            f"stage agglomerate at {revision.name} is for another segmentation than the one beside it. "
+            "Run `dvc repro agglomerate`, or choose a revision at which all was run"
+        )
     folder = revision.root / "data" / "agglomerate"
     objects = _read(folder / "object.parquet", ["object", "size_vx"], revision).sort_by("object")
     member = _read(folder / "member.parquet", ["supervoxel", "object"], revision).sort_by("supervoxel")
