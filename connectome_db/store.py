@@ -16,14 +16,17 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -235,17 +238,20 @@ class Store:
                     left.discard(key)
                     yield key, text, shard
 
-    def forget(self, stage: str, keys: Sequence[str]) -> None:
-        """Drop keys whose blobs turned out damaged, so that they are made again."""
-        gone = set(keys)
-        for key in gone:
+    def forget(self, stage: str, keys: Sequence[str] | pa.Array) -> None:
+        """Drop keys: their blobs turned out damaged, or nothing needs them. Call with the stage locked."""
+        gone = pa.array(keys, type=pa.string())
+        for key in gone.to_pylist():
             (self.root / "keys" / stage / f"{key}.json").unlink(missing_ok=True)
-        for shard in (self.root / "shards" / stage).glob("*.parquet"):
-            table = pq.read_table(shard)
-            keep = pa.array([k not in gone for k in table["key"].to_pylist()], type=pa.bool_())
-            if not pc.all(keep).as_py():
-                self._write_shard(stage, table.filter(keep))
+        for shard in sorted((self.root / "shards" / stage).glob("*.parquet")):
+            here = pq.read_table(shard, columns=["key"])["key"]
+            if pc.any(pc.is_in(here, value_set=gone)).as_py():
+                kept = (t.filter(pc.invert(pc.is_in(t["key"], value_set=gone))) for t in _read(shard))
+                self._write_shard(stage, kept)
                 shard.unlink()
+        for kind in ("keys", "shards"):  # on disk before anyone removes their blobs
+            if (folder := self.root / kind / stage).is_dir():
+                _fsync(folder)
 
     def gather(self, stage: str) -> None:
         """Move single key files of a stage into one shard, when there are many. Call with the stage locked."""
@@ -254,14 +260,49 @@ class Store:
         if len(files) < GATHER_AT:
             return
         records = [f.read_text() for f in files]
-        self._write_shard(stage, pa.table({"key": [f.stem for f in files], "record": records}))
+        self._write_shard(stage, [pa.table({"key": [f.stem for f in files], "record": records})])
         for f in files:
             f.unlink()
 
-    def _write_shard(self, stage: str, table: pa.Table) -> None:
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        self._write_file(self._make("shards", stage) / f"{uuid.uuid4().hex}.parquet", sink.getvalue().to_pybytes())
+    def _write_shard(self, stage: str, batches: Iterable[pa.Table]) -> None:
+        """Write records as a new shard; of no records, none is written."""
+        with _disk(self.root):
+            self._make("tmp")
+            tmp = self._tmp / f"file-{uuid.uuid4().hex}"
+            schema = pa.schema({"key": pa.string(), "record": pa.string()})
+            try:
+                with pq.ParquetWriter(tmp, schema, compression="zstd") as writer:
+                    rows = 0
+                    for batch in batches:
+                        rows += batch.num_rows
+                        writer.write_table(batch)
+                if rows:
+                    _fsync(tmp)
+                    tmp.replace(self._make("shards", stage) / f"{uuid.uuid4().hex}.parquet")
+            finally:
+                tmp.unlink(missing_ok=True)
+
+    def stages(self) -> list[str]:
+        """Stages that have records or ledgers."""
+        return sorted({p.name for kind in ("keys", "shards", "ledgers") for p in (self.root / kind).glob("*/")})
+
+    def batches(self, stage: str) -> Iterator[pa.Table]:
+        """Every record of a stage, BATCH at a time: columns `key` and `record` (as stored). Linear, unsorted."""
+        folder = self.root / "keys" / stage
+        names = sorted(n for n in os.listdir(folder) if n.endswith(".json")) if folder.is_dir() else []
+        for k in range(0, len(names), BATCH):
+            texts: dict[str, str] = {}
+            for name in names[k : k + BATCH]:
+                with suppress(FileNotFoundError):  # just gathered: it is in a shard now
+                    texts[name.removesuffix(".json")] = (folder / name).read_text(errors="replace")
+            yield pa.table({"key": pa.array(list(texts), pa.string()), "record": pa.array(list(texts.values()), pa.string())})
+        for shard in sorted((self.root / "shards" / stage).glob("*.parquet")):
+            yield from _read(shard)
+
+    def blob_names(self) -> Iterator[list[str]]:
+        """Names of all blobs, one list per folder of blobs/, sorted. Other files there are not ours and left out."""
+        for folder in sorted((self.root / "blobs").glob("??")):
+            yield sorted(n for n in os.listdir(folder) if _BLOB_NAME.fullmatch(n))
 
     def damage(self, digest: str, files: Sequence[tuple[str, int]]) -> str:
         """ "" when every file of a blob is there with its size, else what is wrong with which file."""
@@ -291,6 +332,40 @@ class Store:
 
 GATHER_AT = 256
 """Below this many single key files, a shard is not worth its file."""
+BATCH = 1 << 16
+"""Records that are looked at together."""
+_BLOB_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+def _read(shard: Path) -> Iterator[pa.Table]:
+    try:
+        for batch in pq.ParquetFile(shard).iter_batches(BATCH, columns=["key", "record"]):
+            yield pa.Table.from_batches([batch])
+    except (pa.ArrowInvalid, OSError) as e:
+        raise StoreError(
+            f"{shard}: the records in it cannot be read ({e}). Remove the file: units whose only record was there are "
+            "computed again."
+        ) from e
+
+
+def named_in(records: pa.ChunkedArray, field: str) -> npt.NDArray[np.bytes_]:
+    """The values of "blob" or "environment" in records as stored, each once, ascending.
+
+    Finds them without parsing a million JSON texts; a text in which nothing is found is parsed, so that another way of
+    writing JSON cannot make a blob look unused. A damaged record names nothing: it does not count as done either.
+    """
+    pattern = re.compile(rb'"%s": "([0-9a-f]+)"' % field.encode())
+    found: list[bytes] = []
+    for text in records.to_pylist():
+        values = pattern.findall(text.encode())
+        if not values:
+            with suppress(StoreError):
+                record = parse_record(text)
+                values = [o.blob.encode() for o in record.outputs.values()]
+                if field != "blob":
+                    values = [str(record.execution.get(field, "")).encode()]
+        found += values
+    return np.unique(np.asarray(found, dtype="S64"))
 
 
 def check_links(store: Path, *others: Path) -> None:
