@@ -34,6 +34,22 @@ class Ledger:
         """The table of its units and their keys."""
         return self.folder / "units.parquet"
 
+    @property
+    def sealed(self) -> bool:
+        """False when the seal was altered: a ledger is named by it."""
+        return self.folder.name == _name(self.files)
+
+    @property
+    def whole(self) -> bool:
+        """False when the seal or the table of units was altered."""
+        units = hashlib.sha256(self.units.read_bytes()).hexdigest() if self.units.is_file() else ""
+        return self.sealed and units == self.files.get("units.parquet")
+
+    @property
+    def runs(self) -> list[str]:
+        """Runs that finished this tree."""
+        return sorted(p.stem.removeprefix("provenance-") for p in self.folder.glob("provenance-*.json"))
+
     def provenance(self, run_id: str) -> Mapping[str, str] | None:
         """Digests of the files of provenance/<stage> that a run wrote; None when it wrote none for this tree."""
         path = self.folder / f"provenance-{run_id}.json"
@@ -60,8 +76,17 @@ def write(store: Path, stage: str, data: Path, provenance: Path, run_id: str) ->
 
 def all_ledgers(store: Path, stage: str) -> list[Ledger]:
     """Every tree that was assembled for a stage, by name. Raises StoreError for a damaged seal."""
-    seals = sorted((store / "ledgers" / stage).glob("*/seal.json"))
-    return [Ledger(path.parent, _read(path)) for path in seals]
+    return [read_ledger(folder) for folder in folders(store, stage)]
+
+
+def folders(store: Path, stage: str) -> list[Path]:
+    """Folders of all ledgers of a stage, by name."""
+    return sorted(path.parent for path in (store / "ledgers" / stage).glob("*/seal.json"))
+
+
+def read_ledger(folder: Path) -> Ledger:
+    """The ledger in a folder. Raises StoreError for a damaged seal."""
+    return Ledger(folder, _read(folder / "seal.json"))
 
 
 def _name(files: Mapping[str, str]) -> str:
@@ -74,10 +99,12 @@ def _text(value: Any) -> bytes:
 
 def _read(path: Path) -> Mapping[str, str]:
     try:
-        found: Mapping[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not (isinstance(found, dict) and all(isinstance(v, str) for v in found.values())):
+            raise ValueError("wanted file names and digests")
     except (OSError, ValueError) as e:
         raise StoreError(f"{path}: a ledger of the store cannot be read ({e}); remove its folder") from e
-    return found
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -349,6 +349,20 @@ def decode(layout: VolumeLayout, core: Box, files: Mapping[str, bytes]) -> Array
     return _read(memory, 0, core, np.dtype(layout.dtype), f"unit with core {core}", context)
 
 
+def decode_chunk(layout: VolumeLayout, core: Box, name: str, data: bytes) -> Array:
+    """Voxels (z, y, x) of one chunk file of any level, by its local name. Raises StoreError when it is damaged."""
+    context = tensorstore.Context()
+    memory = {"driver": "memory", "path": "chunk/"}
+    store = tensorstore.KvStore.open(memory, context=context).result()
+    store["info"] = info(layout)
+    absolute = absolute_name(layout, core, name)
+    store[absolute] = data
+    key, _, extent = absolute.partition("/")
+    (x0, x1), (y0, y1), (z0, z1) = ([int(v) for v in axis.split("-")] for axis in extent.split("_"))
+    level = [s.key for s in layout.scales].index(key)
+    return _read(memory, level, Box((z0, y0, x0), (z1, y1, x1)), np.dtype(layout.dtype), absolute, context)
+
+
 def _read(store: Mapping[str, str], level: int, box: Box, dtype: np.dtype[Any], where: str, context: Any) -> Array:
     if box.empty:
         return np.zeros([max(n, 0) for n in box.shape], dtype=dtype)
