@@ -295,7 +295,8 @@ class Store:
             for name in names[k : k + BATCH]:
                 with suppress(FileNotFoundError):  # just gathered: it is in a shard now
                     texts[name.removesuffix(".json")] = (folder / name).read_text(errors="replace")
-            yield pa.table({"key": pa.array(list(texts), pa.string()), "record": pa.array(list(texts.values()), pa.string())})
+            columns = {"key": list(texts), "record": list(texts.values())}
+            yield pa.table({n: pa.array(values, pa.string()) for n, values in columns.items()})
         for shard in sorted((self.root / "shards" / stage).glob("*.parquet")):
             yield from _read(shard)
 
