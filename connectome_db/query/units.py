@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from connectome_db.errors import QueryError, nearest
 from connectome_db.geometry import box_of
+from connectome_db.query import reach
 from connectome_db.query.database import Database
+from connectome_db.query.reach import Reached
 from connectome_db.query.trace import Id, Trace
 from connectome_db.schema.all import OUTPUTS
 from connectome_db.spec import RAW, Unit
@@ -140,20 +143,6 @@ def _trace(
     return Trace(title_of(r), "unit", facts)
 
 
-_UP = """
-WITH RECURSIVE found(stage, unit) AS (
-  SELECT $stage::VARCHAR, $unit::UBIGINT
-  UNION
-  SELECT e.upstream_stage, e.upstream_unit FROM found f JOIN unit_edge e ON e.stage = f.stage AND e.unit = f.unit
-)
-"""
-_DOWN = """
-WITH RECURSIVE found(stage, unit) AS (
-  SELECT $stage::VARCHAR, $unit::UBIGINT
-  UNION
-  SELECT e.stage, e.unit FROM found f JOIN unit_edge e ON e.upstream_stage = f.stage AND e.upstream_unit = f.unit
-)
-"""
 _FOUND = """
 SELECT u.stage, u.unit, u.kind, u.z, u.y, u.x, u.axis, u.unit_key,
        u.core_z0, u.core_y0, u.core_x0, u.core_z1, u.core_y1, u.core_x1
@@ -165,22 +154,28 @@ ORDER BY list_position($order::VARCHAR[], u.stage), u.unit
 
 def upstream_units(db: Database, stage: str, unit: int) -> pa.Table:
     """Every unit whose output went into this one, directly or not, in the order of the pipeline."""
-    return _reach(db, _UP, stage, unit)
+    return _others(db, reach.upstream(db, _known(db, stage, unit)), stage, unit)
 
 
 def downstream_units(db: Database, stage: str, unit: int) -> pa.Table:
     """Every unit that this one's output went into, directly or not, in the order of the pipeline."""
-    return _reach(db, _DOWN, stage, unit)
+    return _others(db, reach.downstream(db, _known(db, stage, unit)), stage, unit)
 
 
-def _reach(db: Database, walk: str, stage: str, unit: int) -> pa.Table:
-    known = db.fetch("SELECT unit FROM unit WHERE stage = $stage", {"stage": stage})
-    if not known:
+def _known(db: Database, stage: str, unit: int) -> Reached:
+    """The unit named, when there is one."""
+    known = reach.codes_of(db.rows("SELECT unit FROM unit WHERE stage = $stage", {"stage": stage}))
+    if not len(known):
         ran = [r["stage"] for r in db.fetch("SELECT DISTINCT stage FROM unit")]
         if stage in OUTPUTS:
             raise QueryError(f"stage {stage!r} has not been run; run `dvc repro {stage}`")
         raise QueryError(f"unknown stage {stage!r}{nearest(stage, ran)}")
-    if unit not in {r["unit"] for r in known}:
-        some = ", ".join(str(r["unit"]) for r in known[:5])
+    if not (known == unit).any():
+        some = ", ".join(str(u) for u in known[:5].tolist())
         raise QueryError(f"stage {stage} has no unit {unit}; it has {len(known)}: {some}, ...")
-    return db.sql(walk + _FOUND, {"stage": stage, "unit": unit, "order": list(OUTPUTS)})
+    return {stage: np.asarray([unit], dtype=np.uint64)}
+
+
+def _others(db: Database, found: Reached, stage: str, unit: int) -> pa.Table:
+    order = list(reach.pipeline(db).inputs)
+    return db.rows(_FOUND, {"stage": stage, "unit": unit, "order": order}, beside={"found": reach.as_rows(found)})

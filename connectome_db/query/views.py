@@ -43,16 +43,24 @@ def quote(name: str) -> str:
 OUTPUT_NAME = "CASE WHEN contains(output, '.') THEN output ELSE {stage} || '.' || output END"
 """Parts name their output within the stage; the view gives it the name by which readers ask for it."""
 
-UNIT_EDGE = """
-SELECT r.stage, r.unit, r.input, p.stage AS upstream_stage,
-       CASE WHEN s.kind = 'once' THEN s.only_unit ELSE p.unit END AS upstream_unit, p.unit AS part, p.digest
-FROM unit_read r
+_TOUCHING = """
 JOIN part p ON p.output = r.input
   AND p.z0 < r.z1 AND r.z0 < p.z1 AND p.y0 < r.y1 AND r.y0 < p.y1 AND p.x0 < r.x1 AND r.x0 < p.x1
   AND r.z0 < r.z1 AND r.y0 < r.y1 AND r.x0 < r.x1
-JOIN (SELECT stage, any_value(kind) AS kind, min(unit) AS only_unit FROM unit GROUP BY stage) s ON s.stage = p.stage
 """
-"""An empty read box touches nothing; the sections of a `once` stage's output were all made by its one unit."""
+
+UNIT_EDGE = f"""
+SELECT r.stage, r.unit, r.input, p.stage AS upstream_stage, p.unit AS upstream_unit, p.unit AS part, p.digest
+FROM unit_read r {_TOUCHING}
+WHERE p.stage NOT IN (SELECT stage FROM unit WHERE kind = 'once')
+UNION ALL
+SELECT r.stage, r.unit, r.input, p.stage, s.unit, p.unit, p.digest
+FROM unit_read r {_TOUCHING} JOIN (SELECT stage, unit FROM unit WHERE kind = 'once') s ON s.stage = p.stage
+"""
+"""An empty read box touches nothing; the sections of a `once` stage's output were all made by its one unit.
+
+Two halves, so that a condition on `upstream_unit` is one on `part.unit` and the join starts from few parts.
+"""
 
 EXECUTION = """
 SELECT e.*, r."user" FROM executed e LEFT JOIN run r ON r.stage = e.stage AND r.run_id = e.run_id
