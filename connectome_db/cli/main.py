@@ -7,7 +7,21 @@ import sys
 
 import typer
 
-from connectome_db.cli import ask, importing, keep, make, project, regions, settings, view, work
+from connectome_db.cli import (
+    ask,
+    before,
+    diff,
+    identity,
+    importing,
+    keep,
+    make,
+    project,
+    receipt,
+    regions,
+    settings,
+    view,
+    work,
+)
 from connectome_db.cli.console import ERR
 from connectome_db.errors import ConnectomeError
 
@@ -19,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (project, importing, work, ask, keep, make, regions, view):
+for module in (project, importing, work, before, ask, diff, identity, receipt, keep, make, regions, view):
     module.register(app)
 
 

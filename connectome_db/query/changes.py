@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from connectome_db.query.views import read_json
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 Bool = npt.NDArray[np.bool_]
+Integer = TypeVar("Integer", np.int64, np.uint64)
 
 AXES = ("z0", "y0", "x0", "z1", "y1", "x1")
 SAME, ADDED, REMOVED, RECOMPUTED, CHANGED = range(5)
@@ -138,8 +139,8 @@ def compare(stage: str, a: StageData | None, b: StageData | None) -> UnitChanges
     return UnitChanges(stage, a, b, codes, at_a, at_b, what, same_key, cores, parts_a, parts_b)
 
 
-def positions(codes: U64, wanted: U64) -> I64:
-    """Rows of `wanted` in the ascending `codes`, -1 where it is not among them."""
+def positions(codes: npt.NDArray[Integer], wanted: npt.NDArray[Integer]) -> I64:
+    """Rows of `wanted` in the ascending `codes`, -1 where it is not among them. Both are of one integer type."""
     if len(codes) == 0:
         return np.full(len(wanted), -1, dtype=np.int64)
     at = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
