@@ -92,8 +92,9 @@ def choose(boxes: Sequence[Drawn], annotation: str | None, known: Mapping[str, S
         if len(boxes) > 1:
             found = [b for b in boxes if known.get(b.id) is None or not np.allclose(known[b.id], b.box_nm, atol=1e-3)]
     if len(found) != 1:
+        why = f"{len(found)} boxes could be meant" if found else "all its boxes are regions already"
         rows = "\n  ".join(map(str, found or boxes))
-        raise ConfigError(f"{len(found)} boxes could be meant: say which with --annotation ID\n  {rows}")
+        raise ConfigError(f"{why}: say which with --annotation ID\n  {rows}")
     return found[0]
 
 

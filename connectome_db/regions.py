@@ -143,9 +143,10 @@ def spec_of(six: Sequence[float], unit: str, where: str, note: str = "") -> Regi
     if len(six) != 6 or not all(math.isfinite(v) for v in six):
         raise ConfigError(f"{where}; got {len(six)}: {', '.join(map(str, six))}")
     if unit == "vx":
-        return RegionSpec(box_vx=tuple(int(v) for v in six), note=note)  # type: ignore[arg-type]
-    plain = [int(v) if v == int(v) else v for v in (round(float(v), 6) for v in six)]
-    return RegionSpec(box_nm=tuple(plain), note=note)  # type: ignore[arg-type]
+        a0, b0, c0, a1, b1, c1 = (int(v) for v in six)
+        return RegionSpec(box_vx=(a0, b0, c0, a1, b1, c1), note=note)
+    z0, y0, x0, z1, y1, x1 = (round(float(v), 6) for v in six)
+    return RegionSpec(box_nm=(z0, y0, x0, z1, y1, x1), note=note)
 
 
 def read_flag(project: Project, flag: str) -> RegionSpec:
@@ -178,7 +179,8 @@ def add(project: Project, name: str, spec: RegionSpec, *, replace: bool = False)
     note = " ".join(spec.note.split()) or (known[name].spec.note if name in known else "")
     box = region_box(name, spec, project.voxel_nm)
     warnings = check_bounds(project, name, box)
-    values: dict[str, Any] = {"box_vx": list(spec.box_vx)} if spec.box_vx else {"box_nm": list(spec.box_nm or ())}
+    six = spec.box_vx or tuple(int(v) if v == int(v) else v for v in spec.box_nm or ())
+    values: dict[str, Any] = {"box_vx" if spec.box_vx else "box_nm": list(six)}
     values |= {"note": note} if note else {}
     old = read_text(project.root)
     new = yamltext.put(old, ("regions", name), values, FILE)
