@@ -78,8 +78,8 @@ class Prepared:
 
 
 def params_digest(params: Params) -> str:
-    """Digest of parameter values."""
-    return digest("params", params.model_dump(mode="json"))
+    """Digest of parameter values. How a network is called is left out: keys have the network's own digest."""
+    return digest("params", params.model_dump(mode="json", exclude=set(params.networks)))
 
 
 def code_roots(stage: AnyStage) -> tuple[tuple[str, ...], tuple[Path, ...]]:
@@ -166,9 +166,7 @@ class Outline:
     effective: tuple[str, ...]
     code_digest: str
 
-    def keys(
-        self, upstream: Sequence[tuple[str, list[bytes]]], rows: npt.NDArray[np.int64] | None = None
-    ) -> list[str]:
+    def keys(self, upstream: Sequence[tuple[str, list[bytes]]], rows: npt.NDArray[np.int64] | None = None) -> list[str]:
         """Keys of all units, or of those at `rows`; `upstream` has, per read of the plan, the digests of just these."""
         variant = self.variant if rows is None else self.variant[rows]
         return unit_keys(

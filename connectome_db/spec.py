@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,10 @@ class Params(BaseModel):
     """Parameters of a stage: frozen, unknown keys refused, each field documented by the docstring below it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    networks: ClassVar[tuple[str, ...]] = ()
+    """Fields that name a network. Keys hold the digest of what they name and not the name, so that a network that was
+    moved or copied redoes nothing."""
 
 
 P = TypeVar("P", bound=Params)

@@ -10,7 +10,7 @@ the tissue there in the same way.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import cc3d
 import numpy as np
@@ -37,6 +37,8 @@ Extent = Annotated[int, Field(ge=1)]
 
 class SegmentParams(Params):
     """Parameters of `segment`."""
+
+    networks: ClassVar[tuple[str, ...]] = ("model",)
 
     model: str = "phantom-affinity"
     """Name of the affinity network."""

@@ -7,7 +7,7 @@ that is longer than the halo may be claimed twice; `graph` finds such duplicates
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,8 @@ Extent = Annotated[int, Field(ge=1)]
 
 class SynapsesParams(Params):
     """Parameters of `synapses`."""
+
+    networks: ClassVar[tuple[str, ...]] = ("model",)
 
     model: str = "phantom-cleft"
     """Name of the cleft network."""
