@@ -302,15 +302,42 @@ def _swap(new: Path, final: Path, trash: Path) -> None:
 
 
 def is_current(prepared: Prepared) -> bool:
-    """True when data/ and provenance/ already hold exactly these units."""
-    data = prepared.project.data(prepared.stage.name)
+    """True when data/ and provenance/ already hold exactly these units, and all their files.
+
+    A `dvc checkout` that was killed leaves files out; one of a single folder leaves provenance/ of other units. Files
+    are counted and measured here, not read: `connectome verify` reads them.
+    """
+    data, provenance = (f(prepared.stage.name) for f in (prepared.project.data, prepared.project.provenance))
     try:
-        keys = pq.read_table(data / "units.parquet", columns=["unit_key"])["unit_key"].to_pylist()
+        keys = [
+            pq.read_table(p, columns=["unit_key"])["unit_key"].to_pylist()
+            for p in (data / "units.parquet", provenance / "executions.parquet")
+        ]
         record = json.loads((data / "record.json").read_text())
-    except (OSError, pa.ArrowInvalid, ValueError):
+        same = keys == [prepared.keys] * 2 and record == stage_record(prepared, record["outputs"])
+        return same and (provenance / "run.json").is_file() and _all_there(prepared, data)
+    except (OSError, pa.ArrowInvalid, ValueError, KeyError):
         return False
-    provenance = prepared.project.provenance(prepared.stage.name)
-    return keys == prepared.keys and record == stage_record(prepared, record["outputs"]) and provenance.is_dir()
+
+
+def _all_there(prepared: Prepared, data: Path) -> bool:
+    """Every table has its rows, every volume as many files and bytes as the records of its units say."""
+    parts = pq.read_table(data / "parts.parquet", columns=["output", "rows"]).group_by("output")
+    sums = parts.aggregate([("rows", "sum")])
+    rows = dict(zip(sums["output"].to_pylist(), sums["rows_sum"].to_pylist(), strict=True))
+    for o in prepared.stage.outputs:
+        if isinstance(o, Rows) and pq.read_metadata(data / f"{o.name}.parquet").num_rows != rows.get(o.name, 0):
+            return False
+    chunked = [o for o in prepared.stage.outputs if isinstance(o, Volume)]
+    records = Store(prepared.project.store).lookup(prepared.stage.name, prepared.keys) if chunked else {}
+    for o in chunked:
+        here = [p.stat().st_size for p in (data / o.name).glob("*/*")]
+        wanted = [size for r in records.values() for _, size in r.outputs[o.name].files]
+        if len(records) == len(prepared.keys) and (len(here), sum(here)) != (len(wanted), sum(wanted)):
+            return False
+        if (data / o.name / "info").read_bytes() != volumes.info(prepared.layout(o)):
+            return False
+    return True
 
 
 def only_damaged(project: Project, stage: str) -> None:
