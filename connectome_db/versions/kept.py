@@ -125,7 +125,7 @@ def _of_stage(root: Path, store: Path, stage: str, locks: Sequence[_Lock], days:
     recent = time.time() - days * DAY_S if days else float("inf")
     for entry in ledgers:
         other = tuple(entry.files.get(n, "") for n in FINGERPRINT) not in known
-        if (other and missing) or max(p.stat().st_mtime for p in entry.folder.iterdir()) >= recent:
+        if (missing and (other or not entry.whole)) or max(p.stat().st_mtime for p in entry.folder.iterdir()) >= recent:
             units = _keys(entry.units)
             if units is None:
                 raise RevisionError(f"{entry.units}: cannot be read, so what it needs is unknown; remove its folder")
