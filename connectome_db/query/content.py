@@ -126,23 +126,24 @@ def recorded(root: Path, stage: str, table: str) -> str:
     told: str | None = record["outputs"].get(table)
     codes, digests = mine["unit"].to_numpy(), mine["digest"].to_pylist()
     if told is None or merkle(codes, digests) != told:
-        raise _altered(folder / "parts.parquet", "record.json", stage)
+        raise _altered(folder / "parts.parquet", "record.json beside it", stage)
     rows = _parquet(folder / f"{table}.parquet")
+    if not bool((np.diff(rows["unit"].to_numpy().astype(np.int64)) >= 0).all()):  # ids are below 2**63
+        raise _altered(folder / f"{table}.parquet", "its order by unit", stage)
     found = _by_unit(rows)
     nothing = table_digest(rows.slice(0, 0))
     wrong = [c for c, d in zip(codes.tolist(), digests, strict=True) if found.pop(c, nothing) != d]
     if wrong or found:
-        raise _altered(folder / f"{table}.parquet", f"parts.parquet (unit {[*wrong, *found][0]})", stage)
+        raise _altered(folder / f"{table}.parquet", f"parts.parquet beside it (unit {[*wrong, *found][0]})", stage)
     return told
 
 
 def _by_unit(rows: pa.Table) -> dict[int, str]:
-    """Unit -> digest of its rows; a table's rows lie together by unit."""
+    """Unit -> digest of its rows, in a table sorted by unit."""
     unit = rows["unit"].to_numpy()
-    first = np.flatnonzero(np.diff(unit, prepend=unit[:1] + np.uint64(1)))
-    last = np.append(first[1:], len(unit))
+    first = np.flatnonzero(np.append(True, unit[1:] != unit[:-1]))[: len(unit)]
     whole = rows.combine_chunks()
-    slices = zip(unit[first].tolist(), first.tolist(), last.tolist(), strict=True)
+    slices = zip(unit[first].tolist(), first.tolist(), np.append(first, len(unit))[1:].tolist(), strict=True)
     return {code: table_digest(whole.slice(a, b - a)) for code, a, b in slices}
 
 
@@ -155,6 +156,6 @@ def _parquet(path: Path) -> pa.Table:
 
 def _altered(path: Path, other: str, stage: str) -> QueryError:
     return QueryError(
-        f"{path} is not what {other} beside it says: a file was altered, so no receipt can be given for it. "
+        f"{path} is not what {other} says: a file was altered, so no receipt can be given for it. "
         f"`connectome finish {stage}` makes it again from the store"
     )

@@ -115,9 +115,9 @@ def _question_now(project: Path, then: Receipt, revisions: Mapping[str, Revision
     own, asked = receipt.asked_again(then.query), then.query
     if asked.name is None:
         return own, None
-    if asked.name not in named.list_queries(project):
-        return own, f"the query {asked.name} is gone ({asked.file}); the receipt's own SQL was run"
     try:
+        if asked.name not in named.list_queries(project):
+            return own, f"the query {asked.name} is gone ({asked.file}); the receipt's own SQL was run"
         today = _named(project, asked.name, asked.arguments, revisions)
     except QueryError as e:
         return own, f"the query {asked.name} has changed: {e}; the receipt's own SQL was run"
