@@ -18,16 +18,15 @@ object.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from connectome_db.errors import RevisionError
 from connectome_db.kernels.union_find import locate
 from connectome_db.revisions import Revision
+from connectome_db.versions.overlaps import read_table
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
@@ -111,6 +110,13 @@ def relate(a: Sizes, b: Sizes, x: U64, y: U64, voxels: I64) -> pa.Table:
     )
     alone = _alone(a.ids[gone], a.size_vx[gone], VANISHED), _alone(b.ids[new], b.size_vx[new], APPEARED)
     return _sorted(pa.concat_tables([pairs, *alone]))
+
+
+def count_relations(history: pa.Table) -> dict[str, int]:
+    """How many objects have each relation, in the order of RELATIONS; those that have none are left out."""
+    rows = history.group_by("relation").aggregate([("object_a", "count_distinct"), ([], "count_all")]).to_pylist()
+    found = {r["relation"]: r["object_a_count_distinct"] or r["count_all"] for r in rows}
+    return {name: found[name] for name in RELATIONS if name in found}
 
 
 @dataclass(frozen=True)
@@ -254,21 +260,11 @@ def _objects(revision: Revision) -> tuple[Sizes, pa.Table]:
             f"stage agglomerate at {revision.name} is for another segmentation than the one beside it. "
             "Run `dvc repro agglomerate`, or choose a revision at which all was run"
         )
-    folder = revision.root / "data" / "agglomerate"
-    objects = _read(folder / "object.parquet", ["object", "size_vx"], revision).sort_by("object")
-    member = _read(folder / "member.parquet", ["supervoxel", "object"], revision).sort_by("supervoxel")
+    objects = read_table(revision, "agglomerate", "object", ["object", "size_vx"]).sort_by("object")
+    member = read_table(revision, "agglomerate", "member", ["supervoxel", "object"]).sort_by("supervoxel")
     return Sizes(objects["object"].to_numpy(), objects["size_vx"].to_numpy()), member
 
 
 def _supervoxel_sizes(revision: Revision) -> Sizes:
-    revision.record("segment")
-    path = revision.root / "data" / "segment" / "supervoxel.parquet"
-    table = _read(path, ["supervoxel", "size_vx"], revision).sort_by("supervoxel")
+    table = read_table(revision, "segment", "supervoxel", ["supervoxel", "size_vx"]).sort_by("supervoxel")
     return Sizes(table["supervoxel"].to_numpy(), table["size_vx"].to_numpy())
-
-
-def _read(path: Path, columns: list[str], revision: Revision) -> pa.Table:
-    try:
-        return pq.read_table(path, columns=columns).combine_chunks()
-    except (OSError, pa.ArrowInvalid) as e:
-        raise RevisionError(f"{path.name} at {revision.name} cannot be read: {e}") from e

@@ -12,6 +12,7 @@ are not the same tissue, and this says so: few supervoxels will match.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ import pyarrow.parquet as pq
 from connectome_db.errors import RevisionError
 from connectome_db.geometry import Box, box_of
 from connectome_db.kernels.overlaps import overlaps
-from connectome_db.provenance import digest, touching
+from connectome_db.provenance import Digests, digest, from_hex, touching
 from connectome_db.revisions import Revision
 
 U64 = npt.NDArray[np.uint64]
@@ -57,27 +58,25 @@ def supervoxel_overlap(a: Revision, b: Revision, progress: Progress | None = Non
         return found
     table = count_overlap(a, b, progress)
     if cache:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tmp = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-        pq.write_table(table, tmp, compression="zstd")
-        tmp.replace(path)
+        with contextlib.suppress(OSError):  # a project that may only be read, a full disk: it is counted again
+            _keep(table, path)
     return table
 
 
 def count_overlap(a: Revision, b: Revision, progress: Progress | None = None) -> pa.Table:
     """As `supervoxel_overlap`, without looking at what was counted before."""
     _comparable(a, b)
-    units_a, units_b = _units(a), _units(b)
+    units_a, units_b = blocks_of(a), blocks_of(b)
     same_a, same_b = _equal_units(units_a, units_b)
-    table_a, table_b = _sizes(a), _sizes(b)
+    table_a, table_b = (read_table(r, STAGE, "supervoxel", ["unit", "supervoxel", "size_vx"]) for r in (a, b))
     kept = table_a.filter(pc.is_in(table_a["unit"], pa.array(units_a.codes[same_a])))
     whole: U64 = kept["supervoxel"].to_numpy()
     left = _changed(table_a, units_a.codes[same_a]), _changed(table_b, units_b.codes[same_b])
-    pa_, pb_, voxels = _count(a, b, units_a.boxes[~same_a], units_b.boxes[~same_b], progress)
-    rest_a, rest_b = _rest(*left[0], pa_, voxels, a), _rest(*left[1], pb_, voxels, b)
+    x, y, voxels = _count(a, b, units_a.boxes[~same_a], units_b.boxes[~same_b], progress)
+    rest_a, rest_b = _rest(*left[0], x, voxels, a), _rest(*left[1], y, voxels, b)
     columns = (
-        np.concatenate([whole, pa_, rest_a[0], np.zeros(len(rest_b[0]), np.uint64)]),
-        np.concatenate([whole, pb_, np.zeros(len(rest_a[0]), np.uint64), rest_b[0]]),
+        np.concatenate([whole, x, rest_a[0], np.zeros(len(rest_b[0]), np.uint64)]),
+        np.concatenate([whole, y, np.zeros(len(rest_a[0]), np.uint64), rest_b[0]]),
         np.concatenate([kept["size_vx"].to_numpy(), voxels, rest_a[1], rest_b[1]]),
     )
     order = np.lexsort((columns[1], columns[0]))
@@ -85,12 +84,12 @@ def count_overlap(a: Revision, b: Revision, progress: Progress | None = None) ->
 
 
 @dataclass(frozen=True)
-class _Units:
-    """Blocks of a volume: unit codes, boxes int64 (N, 6) and content digests."""
+class Blocks:
+    """Blocks of a volume: unit codes, boxes int64 (N, 6) and content digests (N, 32)."""
 
     codes: U64
     boxes: I64
-    digests: npt.NDArray[np.str_]
+    digests: Digests
 
 
 def _comparable(a: Revision, b: Revision) -> None:
@@ -123,33 +122,40 @@ def _cached(path: Path) -> pa.Table | None:
     return found if found.schema.equals(SCHEMA) else None
 
 
-def _units(revision: Revision) -> _Units:
-    path = revision.root / "data" / STAGE / "parts.parquet"
-    table = _read(path, ["output", "unit", *_AXES, "digest"], revision)
+def _keep(table: pa.Table, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tmp = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    try:
+        pq.write_table(table, tmp, compression="zstd")
+        tmp.replace(path)
+    finally:
+        tmp.unlink(missing_ok=True)
+
+
+def blocks_of(revision: Revision) -> Blocks:
+    """The blocks of a revision's supervoxels."""
+    table = read_table(revision, STAGE, "parts", ["output", "unit", *_AXES, "digest"])
     table = table.filter(pc.equal(table["output"], VOLUME))
     boxes = np.stack([table[c].to_numpy() for c in _AXES], axis=1).astype(np.int64)
-    return _Units(table["unit"].to_numpy(), boxes.reshape(-1, 6), np.asarray(table["digest"].to_pylist(), np.str_))
+    return Blocks(table["unit"].to_numpy(), boxes.reshape(-1, 6), from_hex(table["digest"].to_pylist()))
 
 
-def _sizes(revision: Revision) -> pa.Table:
-    path = revision.root / "data" / STAGE / "supervoxel.parquet"
-    return _read(path, ["unit", "supervoxel", "size_vx"], revision)
-
-
-def _read(path: Path, columns: list[str], revision: Revision) -> pa.Table:
+def read_table(revision: Revision, stage: str, table: str, columns: list[str]) -> pa.Table:
+    """Columns of a table of a revision. Raises RevisionError when the stage has no data, or the file is damaged."""
+    revision.record(stage)
     try:
-        return pq.read_table(path, columns=columns).combine_chunks()
+        return pq.read_table(revision.root / "data" / stage / f"{table}.parquet", columns=columns).combine_chunks()
     except (OSError, pa.ArrowInvalid) as e:
         raise RevisionError(
-            f"{path.name} of stage {STAGE} at {revision.name} cannot be read: {e}. `connectome verify` says what is "
-            f"damaged; `connectome finish {STAGE}` writes it anew"
+            f"table {table} of stage {stage} at {revision.name} cannot be read: {e}. `connectome verify` says what is "
+            f"damaged; `connectome finish {stage}` writes it anew"
         ) from e
 
 
-def _equal_units(a: _Units, b: _Units) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def _equal_units(a: Blocks, b: Blocks) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Which units of a, and which of b, have the same code, box and content on the other side."""
     common, ia, ib = np.intersect1d(a.codes, b.codes, return_indices=True)
-    same = (a.boxes[ia] == b.boxes[ib]).all(axis=1) & (a.digests[ia] == b.digests[ib])
+    same = (a.boxes[ia] == b.boxes[ib]).all(axis=1) & (a.digests[ia] == b.digests[ib]).all(axis=1)
     found = np.zeros(len(a.codes), np.bool_), np.zeros(len(b.codes), np.bool_)
     if len(common):
         found[0][ia[same]] = True
@@ -168,14 +174,14 @@ def _changed(table: pa.Table, same: U64) -> tuple[U64, I64]:
 def _count(a: Revision, b: Revision, boxes_a: I64, boxes_b: I64, progress: Progress | None) -> tuple[U64, U64, I64]:
     """Pairs of supervoxels of the given blocks, background left out: (a, b, voxels), each pair once."""
     indptr, other = touching(boxes_a, boxes_b)
-    blocks_a, blocks_b = _Blocks(a), _Blocks(b)
+    reader_a, reader_b = _Reader(a), _Reader(b)
     found: list[tuple[U64, U64, I64]] = []
     for i in range(len(boxes_a)):
         for k in range(indptr[i], indptr[i + 1]):
             mine, theirs = box_of(boxes_a[i]), box_of(boxes_b[other[k]])
             both = mine.clip(theirs)
             found.append(
-                _pairs(blocks_a.read(mine)[both.slices(mine.lo)], blocks_b.read(theirs)[both.slices(theirs.lo)])
+                _pairs(reader_a.read(mine)[both.slices(mine.lo)], reader_b.read(theirs)[both.slices(theirs.lo)])
             )
             if progress is not None:
                 progress(k + 1, len(other))
@@ -183,7 +189,7 @@ def _count(a: Revision, b: Revision, boxes_a: I64, boxes_b: I64, progress: Progr
 
 
 @dataclass
-class _Blocks:
+class _Reader:
     """Blocks of one revision; the last few stay in memory, for lattices that differ."""
 
     revision: Revision
