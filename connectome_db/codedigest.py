@@ -70,8 +70,22 @@ def canonical(node: object) -> Iterator[str]:
         yield f"{type(node).__name__}:{node!r}"
 
 
-def _top_level(tree: ast.Module) -> tuple[set[str], set[str]]:
+@lru_cache(maxsize=512)
+def _parse(source: bytes, name: str) -> ast.Module:
+    """The syntax tree of a module. Stages share most of theirs, so each is parsed once."""
+    return ast.parse(source, filename=name)
+
+
+@lru_cache(maxsize=512)
+def source_digest(source: bytes, name: str = "<unknown>") -> str:
+    """The digest that a module with this source has. Raises SyntaxError when it is no Python."""
+    return hashlib.sha256("".join(canonical(_parse(source, name))).encode()).hexdigest()
+
+
+@lru_cache(maxsize=512)
+def _top_level(source: bytes, name: str) -> tuple[frozenset[str], frozenset[str]]:
     """Names that a module defines at its top level, and names that it merely imports."""
+    tree = _parse(source, name)
     defined: set[str] = set()
     imported: set[str] = set()
     for node in ast.walk(tree):
@@ -82,7 +96,7 @@ def _top_level(tree: ast.Module) -> tuple[set[str], set[str]]:
             defined.add(node.name)
         else:
             defined |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    return defined, imported - defined
+    return frozenset(defined), frozenset(imported - defined)
 
 
 class _Package:
@@ -108,7 +122,7 @@ class _Package:
             if self.file(below):
                 found.add(below)
             elif target := self.file(base):
-                defined, imported = _top_level(ast.parse(target.read_bytes()))
+                defined, imported = _top_level(target.read_bytes(), target.name)
                 if alias.name in imported:
                     raise _refuse(
                         file,
@@ -161,11 +175,11 @@ class _Package:
         return self.read(dotted, file, pure=dotted.partition(".")[0] in PURE)
 
     def read(self, dotted: str, file: Path, *, pure: bool) -> Module:
-        tree = ast.parse(file.read_bytes(), filename=file.name)
+        source = file.read_bytes()
+        tree = _parse(source, file.name)
         if pure:
             _check_pure(file, tree)
-        text = "".join(canonical(tree))
-        return Module(dotted, file, hashlib.sha256(text.encode()).hexdigest(), tuple(sorted(self.imports(file, tree))))
+        return Module(dotted, file, source_digest(source, file.name), tuple(sorted(self.imports(file, tree))))
 
 
 def _check_pure(file: Path, tree: ast.Module) -> None:
