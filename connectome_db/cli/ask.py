@@ -134,7 +134,8 @@ def trace_voxel(
         _print_trace(lineage.trace_voxel(db, z, y, x, supervoxel=supervoxel), as_json, as_dot)
 
 
-def _print_rows(rows: pa.Table, how: str, limit: int) -> None:
+def print_rows(rows: pa.Table, how: str, limit: int) -> None:
+    """Print rows as a table of at most `limit`, or all of them as CSV or JSON with ids as text."""
     if how == "table":
         show(rows, limit=limit)
         OUT.print(f"[dim]{rows.num_rows:,} rows[/]")
@@ -185,14 +186,14 @@ def sql(
     root = root_of(project)
     if receipt is None:
         with open_tables(open_asked(root, rev)) as db:
-            _print_rows(db.sql(text), how, limit)
+            print_rows(db.sql(text), how, limit)
         return
     from connectome_db.query.receipt import refuse_existing
     from connectome_db.versions.receipts import ask_sql
 
     refuse_existing(receipt, force=force)
     rows, made = ask_sql(root, text, open_asked(root, rev))
-    _print_rows(rows, how, limit)
+    print_rows(rows, how, limit)
     _keep(made, receipt, force)
 
 
@@ -229,14 +230,14 @@ def query(
     given = named.parse_arguments(arguments or [])
     if receipt is None:
         with open_tables(open_asked(root, rev)) as db:
-            _print_rows(named.run_query(db, name, given, project=root), how, limit)
+            print_rows(named.run_query(db, name, given, project=root), how, limit)
         return
     from connectome_db.query.receipt import refuse_existing
     from connectome_db.versions.receipts import ask_named
 
     refuse_existing(receipt, force=force)
     rows, made = ask_named(root, name, given, open_asked(root, rev))
-    _print_rows(rows, how, limit)
+    print_rows(rows, how, limit)
     _keep(made, receipt, force)
 
 

@@ -12,6 +12,7 @@ from connectome_db.cli import (
     before,
     diff,
     identity,
+    impact,
     importing,
     keep,
     make,
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (project, importing, work, before, ask, diff, identity, receipt, keep, make, regions, view):
+for module in (project, importing, work, before, ask, impact, diff, identity, receipt, keep, make, regions, view):
     module.register(app)
 
 

@@ -308,3 +308,4 @@ def _limit(con: duckdb.DuckDBPyConnection, timeout_s: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+        timer.join()  # it holds the connection: a process that ends before it does complains of a leak

@@ -85,7 +85,7 @@ def upstream(db: Database, start: Mapping[str, U64]) -> Reached:
     """`start` and every unit it depends on, directly or not."""
     pipe = pipeline(db)
     found = {s: np.unique(codes) for s, codes in start.items() if len(codes)}
-    for stage in reversed(pipe.inputs):
+    for stage in reversed(tuple(pipe.inputs)):
         for name in pipe.inputs[stage] if stage in found else ():
             source, _, _output = name.partition(".")
             if source not in pipe.inputs:
