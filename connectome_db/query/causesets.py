@@ -50,6 +50,7 @@ class Cause:
             "tile": f"section {self.section}" + (f", tile {self.name}" if self.name else ""),
             "source": f"source {self.name}",
             "stage": f"stage {self.stage}",
+            "format": "format of keys",
             "extent": f"extent of {self.stage}",
             "environment": f"{self.stage} gave other content under the same key",
             "unknown": f"{self.stage}: nothing recorded explains it",

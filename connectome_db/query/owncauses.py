@@ -118,7 +118,8 @@ def _differences(
                 yield Cause("parameter", a.stage, name, old=_one(x, name), new=_one(y, name))
         elif x[name][0] != y[name][0] and not (name == "model" and model_a):
             yield _parameter(a, b, name, x[name], y[name])
-    if model_a != model_b:
+    # "name@digest": the name alone changes nothing that is computed.
+    if (model_a or "").rpartition("@")[2] != (model_b or "").rpartition("@")[2]:
         base = Cause("model", a.stage, "model", old=model_a or "", new=model_b or "")
         same_name = x.get("model", ("", ""))[0] == y.get("model", ("", ""))[0]
         if same_name:  # other weights under one name: wherever it is named

@@ -48,7 +48,7 @@ def source_cause(a: StageData, b: StageData) -> Cause | None:
     if old == new or not isinstance(new, Mapping):
         return None
     x, y = (s if isinstance(s, Mapping) else {} for s in (old, new))
-    name = str(y.get("file") or a.stage)
+    name = Path(str(y.get("file") or a.stage)).name
     differing = [k for k in sorted(x.keys() | y.keys()) if x.get(k) != y.get(k)]
     said = [
         ", ".join(f"{k} {str(side[k])[:12] if k == 'sha256' else shown(side[k])}" for k in differing if k in side)

@@ -82,7 +82,7 @@ def _rows(
     if not have[0] & {"segment"} and not have[1] & {"segment"}:
         if all("graph" in h for h in have):
             neurons = by_name(a, b)
-            tables["neuron_change"] = neuron_changes(neurons, why)
+            tables["neuron_change"] = _with_names(neuron_changes(neurons, why), a, b)
             tables["edge_change"] = _with_names(compare_edges(a, b, neurons, None, why), a, b)
         return None
     if lacking := _lacking(a, b, SEGMENTED, "objects, synapses and connections"):
@@ -108,18 +108,18 @@ def _lacking(a: Revision, b: Revision, stages: tuple[str, ...], what: str) -> st
     return f"{what} cannot be compared: no data of {', '.join(missing)}" if missing else ""
 
 
-def _with_names(edges: pa.Table, a: Revision, b: Revision) -> pa.Table:
-    """Connections with what the imported lists call their neurons, where they do."""
+def _with_names(table: pa.Table, a: Revision, b: Revision) -> pa.Table:
+    """Neurons or connections with what the imported lists call their neurons, where they do."""
     names: dict[int, str] = {}
     for r in (a, b):
         if (r.root / "data" / "graph" / "neuron_name.parquet").is_file():
             rows = read(r, "graph", "neuron_name", ["neuron", "name"])
             names |= dict(zip(rows["neuron"].to_pylist(), rows["name"].to_pylist(), strict=True))
-    if names:
-        for end in ("pre", "post"):
-            ids = pc.coalesce(edges[end], edges[f"{end}_a"]).to_pylist()
-            edges = edges.append_column(f"{end}_name", pa.array([names.get(i) for i in ids], pa.string()))
-    return edges
+    for column, of in (("pre_name", ("pre", "pre_a")), ("post_name", ("post", "post_a")), ("name", ("neuron",))):
+        if names and of[0] in table.column_names:
+            ids = pc.coalesce(*(table[c] for c in of)).to_pylist()
+            table = table.append_column(column, pa.array([names.get(i) for i in ids], pa.string()))
+    return table
 
 
 def _counted(causes: pa.Table, tables: Mapping[str, pa.Table]) -> pa.Table:

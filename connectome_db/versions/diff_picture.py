@@ -20,6 +20,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import ScalarFormatter
 
 from connectome_db import ids
 from connectome_db.errors import QueryError
@@ -310,7 +311,7 @@ def _bars(fig: SubFigure, diff: Diff) -> None:
         ax.set_title(f"{label} that differ, by cause", fontsize=10, loc="left")
         ax.set_yticks(range(shown), [str(r["cause"]) for r in rows])
         ax.set_xlim(0, max(1, *values) * 1.15)
-        ax.set_ylim(shown - 0.4, -0.6)
+        ax.set_ylim(max(shown, 4) - 0.4, -0.6)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
         ax.xaxis.get_major_locator().set_params(integer=True)
@@ -329,6 +330,8 @@ def _weights(fig: SubFigure, edges: pa.Table) -> None:
     ax.scatter(points[:, 0], points[:, 1], s=18 + 14 * np.log2(times), c=colour, alpha=0.75, linewidths=0)
     ax.set_xscale("symlog", linthresh=1)
     ax.set_yscale("symlog", linthresh=1)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(ScalarFormatter())
     ax.set_xlim(-0.3, top)
     ax.set_ylim(-0.3, top)
     ax.set_xlabel("synapses of a connection before")

@@ -193,4 +193,4 @@ def _edge(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _neuron(row: dict[str, Any]) -> tuple[str, ...]:
-    return (str(row["neuron"]),)
+    return (row.get("name") or str(row["neuron"]),)
