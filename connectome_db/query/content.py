@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from connectome_db.errors import QueryError
-from connectome_db.provenance import digest, merkle, table_digest
+from connectome_db.provenance import digest, merkle, slice_digests, table_digest
 from connectome_db.query.views import outputs_in, read_json
 
 LEDGERS = {"unit": "units.parquet", "unit_read": "reads.parquet", "part": "parts.parquet"}
@@ -142,9 +142,8 @@ def _by_unit(rows: pa.Table) -> dict[int, str]:
     """Unit -> digest of its rows, in a table sorted by unit."""
     unit = rows["unit"].to_numpy()
     first = np.flatnonzero(np.append(True, unit[1:] != unit[:-1]))[: len(unit)]
-    whole = rows.combine_chunks()
-    slices = zip(unit[first].tolist(), first.tolist(), np.append(first, len(unit))[1:].tolist(), strict=True)
-    return {code: table_digest(whole.slice(a, b - a)) for code, a, b in slices}
+    digests = slice_digests(rows, np.append(first, len(unit)).tolist())
+    return dict(zip(unit[first].tolist(), digests, strict=True))
 
 
 def _parquet(path: Path) -> pa.Table:

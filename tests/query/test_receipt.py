@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectome_db.errors import QueryError
-from connectome_db.provenance import merkle, table_digest
+from connectome_db.provenance import merkle, slice_digests, table_digest
 from connectome_db.query import receipt, verdict
 from connectome_db.query.answers import answer_digests
 from connectome_db.query.content import contents
@@ -154,6 +155,15 @@ def test_one_digest_knows_the_order_and_the_other_does_not(a: Any, b: Any, chanc
     of_a, of_b = answer_digests(table_of(a)), answer_digests(table_of(b))
     assert (of_a[0] == of_b[0]) == (plain(a) == plain(b))
     assert (of_a[1] == of_b[1]) == (Counter(plain(a)) == Counter(plain(b)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(_ROW, max_size=8), st.lists(st.integers(0, 8), max_size=5), st.booleans())
+def test_digests_of_slices_are_those_of_the_rows_alone(rows: Any, cuts: list[int], flag: bool) -> None:
+    whole = table_of(rows).append_column("d", pa.array([flag if i % 2 else None for i in range(len(rows))], pa.bool_()))
+    whole = whole.append_column("e", pa.array(["é" * i for i in range(len(rows))], pa.string()))
+    edges = [0, *sorted(min(c, len(rows)) for c in cuts), len(rows)]
+    assert slice_digests(whole, edges) == [table_digest(whole.slice(a, b - a)) for a, b in pairwise(edges)]
 
 
 def test_every_digit_of_an_id_and_every_type_counts() -> None:
