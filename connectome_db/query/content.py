@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,30 +128,47 @@ def recorded(root: Path, stage: str, table: str) -> str:
     codes, digests = mine["unit"].to_numpy(), mine["digest"].to_pylist()
     if told is None or merkle(codes, digests) != told:
         raise _altered(folder / "parts.parquet", "record.json beside it", stage)
-    rows = _parquet(folder / f"{table}.parquet")
-    if not bool((np.diff(rows["unit"].to_numpy().astype(np.int64)) >= 0).all()):  # ids are below 2**63
-        raise _altered(folder / f"{table}.parquet", "its order by unit", stage)
-    found = _by_unit(rows)
-    nothing = table_digest(rows.slice(0, 0))
+    path = folder / f"{table}.parquet"
+    found, nothing = _by_unit(path, stage)
     wrong = [c for c, d in zip(codes.tolist(), digests, strict=True) if found.pop(c, nothing) != d]
     if wrong or found:
-        raise _altered(folder / f"{table}.parquet", f"parts.parquet beside it (unit {[*wrong, *found][0]})", stage)
+        raise _altered(path, f"parts.parquet beside it (unit {[*wrong, *found][0]})", stage)
     return told
 
 
-def _by_unit(rows: pa.Table) -> dict[int, str]:
-    """Unit -> digest of its rows, in a table sorted by unit."""
-    unit = rows["unit"].to_numpy()
-    first = np.flatnonzero(np.append(True, unit[1:] != unit[:-1]))[: len(unit)]
-    digests = slice_digests(rows, np.append(first, len(unit)).tolist())
-    return dict(zip(unit[first].tolist(), digests, strict=True))
+def _by_unit(path: Path, stage: str) -> tuple[dict[int, str], str]:
+    """Unit -> digest of its rows, and the digest of no rows. Reads one row group at a time."""
+    found: dict[int, str] = {}
+    with _opened(path) as file:
+        rows = file.schema_arrow.empty_table()
+        nothing, last = table_digest(rows), -1
+        for group in range(file.num_row_groups):
+            rows = pa.concat_tables([rows, file.read_row_group(group)])
+            unit = rows["unit"].to_numpy().astype(np.int64)  # ids are below 2**63
+            if (np.diff(unit, prepend=last) < 0).any():
+                raise _altered(path, "its order by unit", stage)
+            first = np.flatnonzero(np.append(True, unit[1:] != unit[:-1]))[: len(unit)]
+            edges = np.append(first, len(unit)).tolist()
+            if len(unit) and group < file.num_row_groups - 1:
+                edges = edges[:-1]  # the last unit may go on in the next row group
+            done = unit[edges[:-1]].tolist()
+            found.update(zip(done, slice_digests(rows, edges), strict=True))
+            rows, last = rows.slice(edges[-1]), max([last, *done[-1:]])
+    return found, nothing
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowInvalid, OSError) as e:
+        raise QueryError(f"{path}: cannot be read ({e}); `connectome finish {path.parent.name}` makes it again") from e
 
 
 def _parquet(path: Path) -> pa.Table:
-    try:
-        return pq.ParquetFile(path).read()
-    except (pa.ArrowInvalid, OSError) as e:
-        raise QueryError(f"{path}: cannot be read ({e}); `connectome finish {path.parent.name}` makes it again") from e
+    with _opened(path) as file:
+        return file.read()
 
 
 def _altered(path: Path, other: str, stage: str) -> QueryError:

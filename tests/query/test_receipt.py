@@ -221,6 +221,16 @@ def test_an_altered_table_gets_no_receipt(own: Path) -> None:
         made(own, "SELECT * FROM connection")
 
 
+@pytest.mark.parametrize("rows_per_group", [1, 2, 3, 100])
+def test_row_groups_do_not_matter(own: Path, rows_per_group: int) -> None:
+    truth = contents(own, "main", ["tile", "section_transform", "apron"])
+    for stage, table in (("ingest", "tile"), ("align", "section_transform"), ("segment", "apron")):
+        path = own / "data" / stage / f"{table}.parquet"
+        pq.write_table(pq.read_table(path), path.with_suffix(".new"), row_group_size=rows_per_group)
+        path.with_suffix(".new").replace(path)
+    assert contents(own, "main", ["tile", "section_transform", "apron"]) == truth
+
+
 def test_a_view_made_by_duckdb_itself_is_named_and_vouched_for_by_nobody(sealed: Path) -> None:
     (found,) = made(sealed, "SELECT count(*) n FROM information_schema.columns").tables
     assert (found.of, found.table, found.digest, found.volatile) == ("information_schema", "columns", "", True)
