@@ -30,6 +30,11 @@ class Known:
 
     revision: Revision
 
+    @property
+    def voxels(self) -> bool:
+        """Whether there are objects made of voxels: a connectome that was imported as a list has none."""
+        return "agglomerate" in self.revision.stages
+
     @cached_property
     def supervoxels(self) -> U64:
         """Ids, ascending."""
@@ -37,8 +42,8 @@ class Known:
 
     @cached_property
     def objects(self) -> U64:
-        """Ids, ascending; none when `agglomerate` has no data."""
-        return _ascending(self.revision, "agglomerate", "object", "object")
+        """Ids, ascending; in a project without voxels those of its neurons."""
+        return _ascending(self.revision, "agglomerate", "object", "object") if self.voxels else self.neurons
 
     @cached_property
     def neurons(self) -> U64:
@@ -52,7 +57,7 @@ class Known:
 
     @cached_property
     def _members(self) -> tuple[U64, U64]:
-        if "agglomerate" not in self.revision.stages:
+        if not self.voxels:
             return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
         table = read_table(self.revision, "agglomerate", "member", ["supervoxel", "object"]).sort_by("supervoxel")
         return table["supervoxel"].to_numpy(), table["object"].to_numpy()

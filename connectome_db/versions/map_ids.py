@@ -136,6 +136,8 @@ def _body_fates(old: Known, new: Known, ids: U64, kind: Kind, progress: Progress
     a, b = old.revision, new.revision
     if len(ids) == 0:
         return {}
+    if kind == "object" and not (old.voxels or new.voxels):
+        return _named_fates(ids, new)
     follow = object_history if kind == "object" else supervoxel_history
     history = follow(a, b, supervoxel_overlap(a, b, progress))
     mine = history.filter(pc.is_in(history["object_a"], pa.array(ids)))
@@ -161,6 +163,17 @@ def _body_fates(old: Known, new: Known, ids: U64, kind: Kind, progress: Progress
         what = "neuron" if i in neurons else fate.what
         fates[i] = replace(fate, what=what, notes=(*fate.notes, *more))
     return fates
+
+
+def _named_fates(ids: U64, new: Known) -> dict[int, _Fate]:
+    """Fates of neurons that are known by name alone."""
+    notes = ("told by its id alone: the project has no voxels",)
+    there = new.has("neuron", ids).tolist()
+    return {
+        i: _Fate("neuron", "same", "same", i, None, ((i, None),), notes) if found
+        else _Fate("neuron", "vanished", "vanished", notes=notes)
+        for i, found in zip(ids.tolist(), there, strict=True)
+    }  # fmt: skip
 
 
 def _main_sources(history: pa.Table, mine: pa.Table) -> dict[int, list[tuple[int, int]]]:

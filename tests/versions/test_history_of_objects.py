@@ -165,6 +165,13 @@ def test_a_volume_that_grew_by_a_row_of_blocks(tmp_path: Path) -> None:
     assert all(r["heir"] and r["object_a"] == r["object_b"] and r["fraction_a"] == 1 for r in rows)
 
 
+def test_equal_blocks_at_other_places_are_not_the_same(tmp_path: Path) -> None:
+    """Second blocks of two lattices: same code, shape, ids and content, but not the same voxels."""
+    a = revision_of(tmp_path / "a", np.ones((2, 8, 96), np.int64), (2, 8, 64))
+    b = revision_of(tmp_path / "b", np.ones((2, 8, 64), np.int64), (2, 8, 32))
+    assert rows_of(supervoxel_overlap(a, b)) == counted(*(voxels_of(r, bounds_of(a)) for r in (a, b)))
+
+
 # Labels 1..n and 1..m; how many voxels each pair shares; voxels of each label that lie in background.
 few = st.sampled_from([0, 0, 0, 1, 3, 49, 50, 99, 100, 101, 400, 500, 10_000, 12_000])
 

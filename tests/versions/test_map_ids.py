@@ -397,3 +397,18 @@ def test_the_command_says_what_is_wrong(history: Path, tmp_path: Path) -> None:
 def test_an_empty_list_gives_no_rows(history: Path) -> None:
     a, b = open_revision(history, "v1"), open_revision(history, "v2")
     assert map_ids(a, b, IdList((), "object")).table.num_rows == 0
+
+
+def test_a_connectome_without_voxels_is_mapped_by_name(tmp_path: Path) -> None:
+    """As `connectome import` makes it: neurons are known by their ids alone, and the answer says so."""
+    revisions = []
+    for name, neurons in (("a", [1, 2]), ("b", [2, 9])):
+        folder = tmp_path / name / "data" / "graph"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"neuron": pa.array(neurons, pa.uint64())}), folder / "neuron.parquet")
+        (folder / "record.json").write_text("{}")
+        revisions.append(Revision(tmp_path / name, name, None, tmp_path / name))
+    rows = mapped(*revisions, ["1", "2", "9"]).table.to_pylist()
+    assert [(r["status"], r["heir"]) for r in rows] == [("vanished", None), ("same", 2), ("not found", None)]
+    assert all("by its id alone" in r["note"] for r in rows[:2])
+    assert "at b" in rows[2]["note"]
