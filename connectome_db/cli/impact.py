@@ -146,7 +146,9 @@ def _explain(found: Impact, rows: pa.Table) -> None:
         through = f"{', '.join(found.solves)}: what a solve gives may change anything after it"
     else:
         through = "none is reached"
-    OUT.print(f"[dim]possible: also through solves of the whole dataset ({through})[/]", highlight=False)
+    OUT.print(
+        f"[dim]possible: also through solves of the whole dataset ({through})[/]", highlight=False, soft_wrap=True
+    )
 
 
 def register(app: typer.Typer) -> None:
