@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from connectome_db import config
 from connectome_db.config import Launch
 from connectome_db.manifest import COLUMNS, read_manifest
 from connectome_db.query import named
-from connectome_db.query.database import Database, open_database
+from connectome_db.query.database import Database, Other, open_database
 from connectome_db.schema.all import TABLES
 from connectome_db.schema.provenance import PROVENANCE
 from connectome_db.stages.pipeline import STAGES
@@ -90,12 +91,18 @@ def test_the_join_from_synapse_to_tile_finds_tiles(db: Database) -> None:
     assert db.sql(text).num_rows > 0
 
 
-def test_sql_and_queries_in_command_lines_run(db: Database) -> None:
+WITH_VALUE = {"-C", "--project", "--rev", "--format", "--limit", "--receipt"}
+"""Options of `sql` and `query` that are followed by a word of their own."""
+
+
+def test_sql_and_queries_in_command_lines_run(db: Database, tiny: Path) -> None:
     run = 0
     for line in command_lines():
-        words = [w for w in line.words if not w.startswith("-")]
+        words = [w for f, w in pairwise(["", *line.words]) if not (w.startswith("-") or f in WITH_VALUE)]
         if words[:1] == ["sql"] and len(words) > 1 and not line.inline:
-            assert db.sql(words[1]).column_names
+            also = [w.partition("=") for flag, w in pairwise(line.words) if flag == "--rev" and "=" in w]
+            with open_database(tiny, also={name: Other(tiny, at) for name, _, at in also}) as beside:
+                assert beside.sql(words[1]).column_names
             run += 1
         if words[:1] == ["query"] and len(words) > 1 and "--describe" not in line.words and not line.inline:
             arguments = [w for w in words[2:] if "=" in w]
