@@ -89,6 +89,11 @@ def read_ledger(folder: Path) -> Ledger:
     return Ledger(folder, _read(folder / "seal.json"))
 
 
+def name_of(data: Path) -> str:
+    """The name that the ledger of a folder data/<stage> has."""
+    return _name(small_files(data))
+
+
 def _name(files: Mapping[str, str]) -> str:
     return hashlib.sha256(_text(files)).hexdigest()[:32]
 

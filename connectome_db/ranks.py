@@ -36,7 +36,7 @@ def main(task: str) -> int:
             raise RunError(f"stage {stage}: its code, parameters or inputs changed while it was starting: run it again")
         store = Store(project.store)
         done = runner.done_units(prepared, store, same_environment=project.launch.same_environment)
-        todo = runner.pending(prepared, done)
+        todo = json.loads(Path(what["only"]).read_text()) if what.get("only") else runner.pending(prepared, done)
         with bar(stage) as progress:
             runner.compute_units(prepared, todo, run_id=run_id, executor="mpi", workers=workers, progress=progress)
     except ConnectomeError as e:

@@ -290,8 +290,11 @@ def compute_units(
         _collect(pool, task, indices, progress)
 
 
-def _launch_mpi(prepared: Prepared, run_id: str, ranks: int) -> None:
-    """Start `ranks` workers and a coordinator with the launcher of launch.yaml, and wait for them."""
+def launch_mpi(prepared: Prepared, run_id: str, ranks: int, only: Path | None = None) -> None:
+    """Start `ranks` workers and a coordinator with the launcher of launch.yaml, and wait for them.
+
+    They do what is not done; with `only`, a JSON file of indices of units, just those. They read the project from disk.
+    """
     project, stage = prepared.project, prepared.stage.name
     launcher = [part.format(n=ranks + 1) for part in project.launch.mpiexec]
     task = {
@@ -301,6 +304,7 @@ def _launch_mpi(prepared: Prepared, run_id: str, ranks: int) -> None:
         "stage": stage,
         "run_id": run_id,
         "keys": prepared.keys_digest,
+        "only": str(only) if only else None,
     }
     inner = [sys.executable, "-m", "connectome_db.ranks", json.dumps(task)]
     # The launcher that comes with the interpreter's mpich wheel lies beside it, and need not be on PATH.
@@ -344,7 +348,7 @@ def run_units(
     if name == "mpi" and (part is not None or len(todo) == 1 or not workers):
         name = "serial"  # nothing to share: starting ranks would cost more than the work
     if todo and name == "mpi":
-        _launch_mpi(prepared, run_id, workers)
+        launch_mpi(prepared, run_id, workers)
     elif todo:
         compute_units(
             prepared,
