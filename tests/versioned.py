@@ -10,12 +10,13 @@ from ruamel.yaml import YAML
 from connectome_db import config, dvcfile, newproject, runner
 from connectome_db.config import Project
 from connectome_db.finish import finish, is_current
+from connectome_db.spec import AnyStage
 from connectome_db.stages.pipeline import STAGES
 
 
-def commit_version(root: Path, tag: str) -> dict[str, runner.Outcome]:
+def commit_version(root: Path, tag: str, stages: tuple[AnyStage, ...] = STAGES) -> dict[str, runner.Outcome]:
     """Run what changed, `dvc commit`, `git commit`, `git tag`; outcomes by stage."""
-    project = config.load(root, STAGES)
+    project = config.load(root, stages)
     dvcfile.write_identity(project)
     outcomes = run_all(project)
     newproject.dvc(root, "commit", "-f", "-q")
