@@ -20,6 +20,7 @@ from connectome_db.cli import (
     receipt,
     regions,
     settings,
+    trust,
     view,
     work,
 )
@@ -34,7 +35,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (project, importing, work, before, ask, impact, diff, identity, receipt, keep, make, regions, view):
+for module in (
+    project,
+    importing,
+    work,
+    before,
+    ask,
+    impact,
+    diff,
+    identity,
+    receipt,
+    trust,
+    keep,
+    make,
+    regions,
+    view,
+):
     module.register(app)
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from connectome_db import ledger
-from connectome_db.revisions import cached, cache_folder
+from connectome_db.revisions import cache_folder, cached
 from connectome_db.store import Store, checksum
 from connectome_db.versions.trees import committed, locked_outs
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,8 +45,8 @@ class Patient:
 
 
 @pytest.fixture(scope="module")
-def patient(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
-    yield Patient(history, tmp_path_factory.mktemp("patient"))
+def patient(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Patient:
+    return Patient(history, tmp_path_factory.mktemp("patient"))
 
 
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda p: p.name)
