@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from connectome_db import yamltext
 from connectome_db.config import Project, RegionSpec, load, parse_yaml, region_box
 from connectome_db.errors import ConfigError, nearest
 from connectome_db.geometry import Box
-from connectome_db.neuroglancer import SixNm
+from connectome_db.neuroglancer import SixNm, choose, read_boxes
 from connectome_db.regioneffect import check_bounds, check_override, conflicts
 from connectome_db.spec import NM3
 
@@ -164,6 +165,22 @@ def read_flag(project: Project, flag: str) -> RegionSpec:
             f"{path}: wanted a list of {{flag, box_nm, severity, evidence}}, cannot read it ({type(e).__name__}: {e})"
         ) from e
     return spec_of(six, "nm", f"{FLAGS}: {flag}: wanted box_nm with six numbers", evidence)
+
+
+def read_drawn(project: Project, source: str, annotation: str | None = None) -> RegionSpec:
+    """A box drawn in Neuroglancer (see `neuroglancer.read_boxes`), its description as the note.
+
+    Edges that are a whole or half number of voxels but for the noise of float32 become that number, or rounding
+    outward would add a layer of voxels.
+    """
+    known = {n: r.exact_nm(project.voxel_nm) for n, r in regions(project).items()}
+    box = choose(read_boxes(source), annotation, known)
+    six = []
+    for nm, step in zip(box.box_nm, project.voxel_nm * 2, strict=True):
+        half = round(2 * nm / step) / 2
+        noise = 4 * float(np.spacing(np.float32(max(abs(half), 1))))
+        six.append(half * step if abs(nm / step - half) <= noise else nm)
+    return spec_of(six, "nm", str(box), "" if box.id in known else box.description)
 
 
 def add(project: Project, name: str, spec: RegionSpec, *, replace: bool = False) -> Change:

@@ -219,5 +219,14 @@ def test_a_drawn_box_becomes_a_region(tmp_path: Path) -> None:
     found = regions.region(config.load(tmp_path, STAGES), "dark")
     assert (found.spec.box_nm, found.spec.note) == (SIX, "dark, by Ada")
     assert found.box.flat() == (2, 16, 0, 8, 32, 64)  # rounded outward: z from 75 nm, in sections of 30
+    # As Neuroglancer saved a box that was drawn within section 4: it makes such boxes one section thick.
+    drawn = {
+        **BOX,
+        "pointA": [110.25, 90.375, 4.500000476837158],
+        "pointB": [137.75, 123.00000762939453, 5.500000476837158],
+    }
+    path = saved(tmp_path, state(layer(drawn)))
+    found_spec = regions.read_drawn(config.load(tmp_path, STAGES), path)
+    assert found_spec.box_nm == (135, 723, 882, 165, 984, 1102)
     one = CliRunner().invoke(app, ["regions", "add", "x", "--from-neuroglancer", path, "--box-vx", "0,0,0,1,1,1"])
     assert isinstance(one.exception, ConfigError)

@@ -9,7 +9,6 @@ import typer
 from connectome_db.cli.console import ERR, OUT, ProjectOption, open_project
 
 if TYPE_CHECKING:
-    from connectome_db.config import Project, RegionSpec
     from connectome_db.regions import Change
 
 regions_app = typer.Typer(
@@ -55,19 +54,11 @@ def add(
     elif from_flag is not None:
         spec = regions.read_flag(p, from_flag)
     else:
-        spec = _drawn(p, given[0], annotation)
+        spec = regions.read_drawn(p, given[0], annotation)
     if note is not None:
         spec = spec.model_copy(update={"note": note})
     _write(regions.add(p, name, spec, replace=replace))
     OUT.print(f"Next: [bold]connectome regions set {name} STAGE.PARAMETER=VALUE[/]", highlight=False)
-
-
-def _drawn(p: Project, source: str, annotation: str | None) -> RegionSpec:
-    from connectome_db import neuroglancer, regions
-
-    known = {n: r.exact_nm(p.voxel_nm) for n, r in regions.regions(p).items()}
-    box = neuroglancer.choose(neuroglancer.read_boxes(source), annotation, known)
-    return regions.spec_of(box.box_nm, "nm", str(box), "" if box.id in known else box.description)
 
 
 @regions_app.command("list")
