@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from connectome_db.errors import QueryError
 from connectome_db.provenance import merkle, slice_digests, table_digest
-from connectome_db.query import receipt, verdict
+from connectome_db.query import receipt, verdict, views
 from connectome_db.query.answers import answer_digests
-from connectome_db.query.content import contents
-from connectome_db.query.database import open_database
+from connectome_db.query.content import READS, contents
+from connectome_db.query.database import Database, open_database
 from connectome_db.query.normal import normal_form
 from connectome_db.query.receipt import Question, Receipt, RevisionFacts
 from connectome_db.schema.all import OUTPUTS
@@ -196,6 +196,13 @@ def test_a_table_is_named_by_its_record_and_a_view_by_what_it_reads(sealed: Path
     assert by_table == {"execution": True, "run": True, "stage_output": False, "stage_record": False}
 
 
+@pytest.mark.parametrize(("view", "sql"), [("unit_edge", views.UNIT_EDGE), ("execution", views.EXECUTION)])
+def test_what_a_view_reads_is_what_its_sql_says(view: str, sql: str) -> None:
+    named = {table for _, table in normal_form(sql).tables}
+    same_file = {"executed": "execution"}
+    assert set(READS[view]) == {same_file.get(table, table) for table in named}
+
+
 def test_an_altered_table_gets_no_receipt(own: Path) -> None:
     path = own / "data/graph/connection.parquet"
     rows = pq.read_table(path)
@@ -229,6 +236,21 @@ def test_row_groups_do_not_matter(own: Path, rows_per_group: int) -> None:
         pq.write_table(pq.read_table(path), path.with_suffix(".new"), row_group_size=rows_per_group)
         path.with_suffix(".new").replace(path)
     assert contents(own, "main", ["tile", "section_transform", "apron"]) == truth
+
+
+def test_a_table_that_is_replaced_meanwhile_gets_no_receipt(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pq.read_table(own / "data/graph/neuron.parquet")
+    plain = Database.sql
+
+    def while_running(db: Database, *args: Any, **more: Any) -> pa.Table:
+        found = plain(db, *args, **more)
+        replace_rows(own, "graph", "neuron", rows)
+        return found
+
+    monkeypatch.setattr(Database, "sql", while_running)
+    with pytest.raises(QueryError, match="made anew while the query ran"):
+        made(own, "SELECT * FROM neuron")
+    assert made(own, "SELECT * FROM synapse").answer.rows == 4
 
 
 def test_a_view_made_by_duckdb_itself_is_named_and_vouched_for_by_nobody(sealed: Path) -> None:

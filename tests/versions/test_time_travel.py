@@ -304,6 +304,15 @@ def test_tables_of_another_version_of_the_package_show_what_they_have(tmp_path: 
             db.sql("SELECT noise FROM tile")
 
 
+def test_a_trace_over_tables_that_lack_a_column_is_an_error_and_not_a_traceback(own_history: Path) -> None:
+    path = open_revision(own_history, "v1").root / "data/agglomerate/object.parquet"
+    rows = pq.read_table(path)
+    pq.write_table(rows.drop_columns(["weakest_merge"]), path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+    with pytest.raises(QueryError, match="tables at v1 have no 'weakest_merge': another version"):
+        cli("trace", "object", str(rows["object"][0].as_py()), "--rev", "v1", project=own_history)
+
+
 # --- commands
 
 
