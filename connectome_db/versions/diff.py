@@ -24,9 +24,10 @@ from connectome_db.revisions import Revision
 from connectome_db.versions.diff_edges import by_heirs, by_name, compare_edges, neuron_changes
 from connectome_db.versions.diff_evidence import Supervoxels, find_evidence, read
 from connectome_db.versions.diff_objects import Objects, compare_objects
-from connectome_db.versions.diff_synapses import TOLERANCE_NM, compare_synapses
+from connectome_db.versions.diff_synapses import compare_synapses
 from connectome_db.versions.history import object_history
 from connectome_db.versions.overlaps import supervoxel_overlap
+from connectome_db.versions.synapse_match import TOLERANCE_NM
 
 LEVELS = ("units", "objects", "synapses", "edges")
 TABLE_OF = {"units": "unit_change", "objects": "object_change", "synapses": "synapse_change", "edges": "edge_change"}

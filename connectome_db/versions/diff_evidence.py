@@ -9,7 +9,6 @@ alone is no difference.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from connectome_db.query.causes import Attribution
 from connectome_db.query.causesets import NOTHING
 from connectome_db.query.changes import positions
 from connectome_db.revisions import Revision
+from connectome_db.versions.overlaps import read_table
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
@@ -51,12 +51,13 @@ class Supervoxels:
 
 def read(revision: Revision, stage: str, table: str, columns: list[str], units: U64 | None = None) -> pa.Table:
     """Columns of a table, of all or some of its units. Raises RevisionError when it cannot be read."""
-    path = Path(revision.root) / "data" / stage / f"{table}.parquet"
-    chosen = None if units is None else pc.field("unit").isin(pa.array(units, pa.uint64()))
+    if units is None:
+        return read_table(revision, stage, table, columns)
+    path = revision.root / "data" / stage / f"{table}.parquet"
     try:
-        return pq.read_table(path, columns=columns, filters=chosen).combine_chunks()
+        return pq.read_table(path, columns=columns, filters=pc.field("unit").isin(pa.array(units, pa.uint64())))
     except (OSError, pa.ArrowInvalid) as e:
-        raise RevisionError(f"table {table} at {revision.name} cannot be read: {e}") from e
+        raise RevisionError(f"table {table} of stage {stage} at {revision.name} cannot be read: {e}") from e
 
 
 def find_evidence(a: Revision, b: Revision, overlap: pa.Table, why: Attribution) -> tuple[Supervoxels, Supervoxels]:

@@ -13,7 +13,6 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy.spatial import cKDTree
 
 from connectome_db.query.causes import Attribution
 from connectome_db.query.causesets import NOTHING
@@ -21,6 +20,7 @@ from connectome_db.query.changes import positions
 from connectome_db.revisions import Revision
 from connectome_db.versions.diff_evidence import Supervoxels, read
 from connectome_db.versions.diff_objects import Objects, Reasons
+from connectome_db.versions.synapse_match import TOLERANCE_NM, mutually_nearest
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
@@ -28,8 +28,6 @@ F64 = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-TOLERANCE_NM = 150.0
-"""Synapses whose clefts lie farther apart are not matched: about half the length of a cleft."""
 SUPERVOXELS = "segment.supervoxels"
 PLACE = ("z_vx", "y_vx", "x_vx")
 KINDS = ("same", "gained", "lost", "repartnered", "recounted", "moved", "altered", "renamed")
@@ -107,30 +105,11 @@ def _match(a: Side, b: Side, differing: U64, tolerance_nm: float) -> tuple[I64, 
     taken = np.zeros(len(b.ids), dtype=bool)
     taken[partner[partner >= 0]] = True
     left_a, left_b = np.flatnonzero(changed_a & (partner < 0)), np.flatnonzero(changed_b & ~taken)
-    i, k = _mutually_nearest(a.place_nm[left_a], b.place_nm[left_b], tolerance_nm)
+    i, k = mutually_nearest(a.place_nm[left_a], b.place_nm[left_b], tolerance_nm)
     partner[left_a[i]] = left_b[k]
     taken[left_b[k]] = True
     new = np.flatnonzero(~taken)
     return np.concatenate([np.arange(len(a.ids)), np.full(len(new), -1)]), np.concatenate([partner, new])
-
-
-def _mutually_nearest(x: F64, y: F64, tolerance_nm: float) -> tuple[I64, I64]:
-    """Points of x and y (n, 3) that are each other's nearest, at most `tolerance_nm` apart; pair by pair, until none
-    is left."""
-    rows_x, rows_y = np.arange(len(x)), np.arange(len(y))
-    found: list[tuple[I64, I64]] = []
-    while len(rows_x) and len(rows_y):
-        limit = np.nextafter(tolerance_nm, np.inf)  # the tree leaves out what is exactly at its limit
-        distance, nearest = (np.asarray(v) for v in cKDTree(y[rows_y]).query(x[rows_x], distance_upper_bound=limit))
-        back = np.asarray(cKDTree(x[rows_x]).query(y[rows_y])[1])
-        at = np.flatnonzero(np.isfinite(distance))
-        at = at[back[nearest[at]] == at]
-        if len(at) == 0:
-            break
-        found.append((rows_x[at], rows_y[nearest[at]]))
-        rows_x, rows_y = np.delete(rows_x, at), np.delete(rows_y, nearest[at])
-    empty = np.zeros(0, np.int64)
-    return np.concatenate([empty, *(f[0] for f in found)]), np.concatenate([empty, *(f[1] for f in found)])
 
 
 def _taken(values: npt.NDArray[Scalar], at: I64) -> npt.NDArray[Scalar]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from connectome_db import ids
 from connectome_db.query.causes import Attribution, attribute, cause_table, unit_changes
 from connectome_db.query.causesets import NOTHING, Cause, CauseSets
 from connectome_db.revisions import open_revision
-from tests.versions.ledgers import code, write
+from tests.versions.ledgers import code, walk, write
 
 CORNER = {"region": "corner", "box_vx": [0, 0, 0, 2, 8, 8], "params": {"sigma": 3.0}}
 
@@ -187,45 +186,6 @@ def test_a_thousand_causes_stay_apart(tmp_path: Path) -> None:
 
 
 # The small project, by a plain walk ----------------------------------------------------------------------------------
-
-
-def walk(a: Path, b: Path, own: dict[tuple[str, int], set[str]]) -> dict[tuple[str, int], set[str]]:
-    """Causes of every unit whose key differs, unit by unit and part by part, given the own causes."""
-    ledgers: list[dict[str, Any]] = []
-    for root in (a, b):
-        stages = {p.parent.name: p.parent for p in root.glob("data/*/record.json")}
-        ledgers.append({})
-        for stage, folder in stages.items():
-            tables = {n: pq.read_table(folder / f"{n}.parquet").to_pylist() for n in ("units", "reads", "parts")}
-            inputs = json.loads((folder / "record.json").read_text())["inputs"]
-            ledgers[-1][stage] = {**tables, "inputs": inputs}
-    x, y = ledgers
-    causes: dict[tuple[str, int], set[str]] = {}
-    left = list(y)
-    while left:
-        stage = next(s for s in left if not {n.split(".")[0] for n in y[s]["inputs"]} & set(left))
-        left.remove(stage)
-        keys = {u["unit"]: u["unit_key"] for u in x[stage]["units"]}
-        for unit in y[stage]["units"]:
-            code = unit["unit"]
-            if keys.get(code) == unit["unit_key"]:
-                continue
-            found = set(own.get((stage, code), ()))
-            for side, other in ((x, y), (y, x)):
-                for read in side[stage]["reads"]:
-                    maker, _, output = read["input"].partition(".")
-                    if read["unit"] != code or maker == "raw":
-                        continue
-                    digests = {(p["output"], p["unit"]): p["digest"] for p in other[maker]["parts"]}
-                    for part in side[maker]["parts"]:
-                        touches = all(part[f"{c}0"] < read[f"{c}1"] and read[f"{c}0"] < part[f"{c}1"] for c in "zyx")
-                        same = digests.get((output, part["unit"])) == part["digest"]
-                        if part["output"] == output and touches and not same:
-                            once = side[maker]["units"][0]["kind"] == "once"
-                            made_by = side[maker]["units"][0]["unit"] if once else part["unit"]
-                            found |= causes.get((maker, made_by), set())
-            causes[stage, code] = found
-    return causes
 
 
 @pytest.mark.parametrize(("old", "new"), [("v1", "v2"), ("v2", "v3"), ("v1", "v3"), ("v3", "v1")])
