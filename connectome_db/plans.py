@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -151,3 +152,12 @@ def unit(plan: Plan, i: int) -> Unit:
         (r.input, None if r.boxes is None else box_of(r.boxes[i])) for r in plan.reads
     ]
     return Unit(plan.kind, int(plan.codes[i]), (z, y, x), int(axis[0]), box_of(plan.cores[i]), tuple(reads))
+
+
+def same(a: Plan, b: Plan) -> bool:
+    """True when two plans have the same units, that read the same boxes."""
+
+    def arrays(p: Plan) -> list[npt.NDArray[Any]]:
+        return [p.codes, p.cores, *(r.boxes for r in p.reads if r.boxes is not None)]
+
+    return a.block_vx == b.block_vx and all(np.array_equal(u, v) for u, v in zip(arrays(a), arrays(b), strict=True))

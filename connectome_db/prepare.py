@@ -136,6 +136,17 @@ def _variants(project: Project, stage: AnyStage, plan: Plan) -> tuple[tuple[Para
     return tuple(found), np.asarray(index, dtype=np.int64).reshape(-1)
 
 
+def _check_overrides(project: Project, stage: AnyStage, plan: Plan, found: Found) -> None:
+    """Refuse an override of what cuts a stage into units: the plan ignores it, while ids count voxels of blocks."""
+    base = project.params[stage.name]
+    for o in project.overrides.get(stage.name, ()):
+        if not plans.same(plan, stage.plan(found, type(base)(**(base.model_dump() | dict(o.values))))):
+            raise ConfigError(
+                f"overrides.{stage.name}.{o.region}: {', '.join(o.values)}: decides how {stage.name} is cut into units "
+                f"or what they read, so it holds for the whole dataset: set it under `{stage.name}:`"
+            )
+
+
 def _check_plan(stage: AnyStage, plan: Plan) -> None:
     for r in plan.reads:
         if r.input not in stage.inputs:
@@ -195,6 +206,7 @@ def outline(project: Project, stage: AnyStage, found: Found) -> Outline:
         raise RunError(f"stage {stage.name}: nothing to do: its plan has no units (inputs: {', '.join(stage.inputs)})")
     _check_plan(stage, plan)
     variants, variant = _variants(project, stage, plan)
+    _check_overrides(project, stage, plan, found)
     models: dict[str, Model] = {}
     variant_model: list[Model | None] = [None] * len(variants)
     if stage.network:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from connectome_db import ids, volumes
+from connectome_db import ids, plans, volumes
 from connectome_db.config import Override, Project
 from connectome_db.errors import ConfigError, ConnectomeError, RunError
 from connectome_db.geometry import Box
@@ -54,7 +54,7 @@ def check_override(project: Project, name: str, stage_name: str, values: Mapping
         )
     for parameter, value in values.items():
         one = type(base)(**(base.model_dump() | {parameter: value}))
-        if not _same_plan(plan, probe(stage, one, base, project.voxel_nm)):
+        if not plans.same(plan, probe(stage, one, base, project.voxel_nm)):
             raise ConfigError(
                 f"overrides.{stage_name}.{name}.{parameter}: decides how {stage_name} is cut into units or what they "
                 f"read, so it holds for the whole dataset: set it under `{stage_name}:`"
@@ -75,13 +75,6 @@ def kind_of(project: Project, stage: AnyStage) -> str:
     """What the stage's units are, known before anything was run: "blocks", "sections", "once", ..."""
     base = project.params[stage.name]
     return probe(stage, base, base, project.voxel_nm).kind
-
-
-def _same_plan(a: Plan, b: Plan) -> bool:
-    def arrays(p: Plan) -> list[npt.NDArray[Any]]:
-        return [p.codes, p.cores, *(r.boxes for r in p.reads if r.boxes is not None)]
-
-    return a.block_vx == b.block_vx and all(np.array_equal(u, v) for u, v in zip(arrays(a), arrays(b), strict=True))
 
 
 def plan_of(project: Project, stage: AnyStage) -> Plan | None:

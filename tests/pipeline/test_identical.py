@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from connectome_db import config, newproject, runner
+from connectome_db.errors import ConfigError
 from connectome_db.finish import finish
 from connectome_db.stages.pipeline import STAGES
 from tests import edits
@@ -142,3 +143,12 @@ def test_dvc_repro_runs_and_then_has_nothing_to_do(template, tmp_path):
     )
     assert "data/render" not in done.stdout
     newproject.run(project.root, "git", "add", ".")
+
+
+def test_a_region_cannot_change_how_a_stage_is_cut_into_units(done, tmp_path):
+    """Written into params.yaml by hand; the command refuses it too."""
+    project = copy_of(done.root, tmp_path / "p", with_work=True)
+    cut = change(project, EDITS["a region's segmentation"])
+    cut = change(cut, lambda d: d["overrides"]["segment"]["corner"].update({"block_vx": [8, 32, 32]}))
+    with pytest.raises(ConfigError, match=r"overrides\.segment\.corner: .*block_vx: decides how segment is cut"):
+        runner.run_units(cut, "segment")
