@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from connectome_db import config, dvcfile, paramsfile
 from connectome_db.errors import ConfigError, RunError, nearest
@@ -137,12 +137,11 @@ def dvc(root: Path, *arguments: str) -> None:
     run(root, sys.executable, "-m", "dvc", *arguments)
 
 
-def repro(root: Path, *targets: str) -> None:
-    """`dvc repro` in a project, showing what it prints. Raises RunError when it fails."""
+def repro(root: Path, *targets: str, to: IO[str] | None = None) -> None:
+    """`dvc repro` in a project, showing what it prints (`to` another stream). Raises RunError when it fails."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", "-q", *targets], cwd=root, env=os.environ | {"PATH": path}, check=False
-    )
+    command, env = [sys.executable, "-m", "dvc", "repro", "-q", *targets], os.environ | {"PATH": path}
+    done = subprocess.run(command, cwd=root, env=env, check=False, stdout=to)
     if done.returncode:
         raise RunError(f"`dvc repro` failed in {root} with code {done.returncode}; its messages are above")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,8 @@ from connectome_db.cli.console import OUT, ProjectOption, open_project
 
 if TYPE_CHECKING:
     from connectome_db.versions.gc import Sweep
+    from connectome_db.versions.rollback import Rollback
+    from connectome_db.versions.rollbackproof import Proof
 
 
 def gc(
@@ -88,6 +91,101 @@ def _show_sweep(sweep: Sweep, force: bool) -> None:
         OUT.print(f"Nothing was removed. `connectome gc --force` frees {size(sweep.freed_bytes)}.", highlight=False)
 
 
+def rollback(
+    region: Annotated[str, typer.Option(help="The region to roll back.", show_default=False)],
+    to: Annotated[str, typer.Option(metavar="REV", help="Branch, tag or commit.", show_default=False)],
+    stage: Annotated[list[str] | None, typer.Option(help="Only this stage; may be repeated. Default: all.")] = None,
+    run: Annotated[bool, typer.Option("--run/--no-run", help="Run `dvc repro` and compare, or only edit.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be edited; change nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    project: ProjectOption = None,
+) -> None:
+    """Give a region back the parameters and networks of a revision; prove that nothing else changed.
+
+    Examples:
+
+        connectome rollback --region corner --to v1 --dry-run
+
+        connectome rollback --region corner --to v1 --stage segment
+    """
+    from functools import partial
+
+    from connectome_db.newproject import repro
+    from connectome_db.versions import rollback as module
+    from connectome_db.versions.rollbackproof import make
+
+    plan = module.plan(open_project(project), region, to, stage or ())
+    if not as_json:
+        _show_rollback(plan)
+    proof = None
+    if run and not dry_run:
+        proof = make(plan, partial(repro, to=sys.stderr) if as_json else repro)
+    elif not dry_run:
+        module.write(plan)
+    if as_json:
+        sys.stdout.write(json.dumps(_rollback_json(plan, proof, dry_run), indent=1) + "\n")
+    elif proof is not None:
+        _show_proof(plan, proof)
+    elif not dry_run:
+        OUT.print("Nothing was run: `dvc repro` makes data/ follow.")
+    if proof is not None and proof.wrong:
+        raise typer.Exit(1)
+
+
+def _rollback_json(plan: Rollback, proof: Proof | None, dry_run: bool) -> dict[str, object]:
+    return {
+        "region": plan.region,
+        "box_vx": plan.box.flat(),
+        "revision": plan.revision.name,
+        "commit": plan.revision.commit,
+        "written": not dry_run,
+        "done": plan.change.done,
+        "warnings": plan.change.warnings,
+        "models": [m.name for m in plan.models if m.files],
+        "stages": [vars(p) for p in plan.stages],
+        "proof": None
+        if proof is None
+        else {"stages": [vars(s) for s in proof.stages], "explained": proof.explained, "wrong": proof.wrong},
+    }
+
+
+def _show_rollback(plan: Rollback) -> None:
+    where = f"{plan.box} voxels"
+    OUT.print(f"[bold]{plan.region}[/] ({where}) as at {plan.revision.name}:", highlight=False, soft_wrap=True)
+    for m in plan.models:
+        if m.files:
+            OUT.print(f"  models/{m.name}: brought back", highlight=False)
+    for line in plan.change.done or ("nothing to edit: its parameters are those of then",):
+        OUT.print(f"  {_plain(line)}", highlight=False, soft_wrap=True)
+    for line in plan.change.warnings:
+        OUT.print(f"  [yellow]{_plain(line)}[/]", highlight=False, soft_wrap=True)
+
+
+def _show_proof(plan: Rollback, proof: Proof) -> None:
+    table = Table(header_style="bold")
+    table.add_column("stage", no_wrap=True)
+    for title in ("units", "inside", f"as at {plan.revision.name}", "as before", "seams", "computed"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    for s in proof.stages:
+        numbers = (s.units, s.inside, s.as_then, s.as_before, s.seams, s.computed)
+        table.add_row(s.stage, *(f"{n:,}" for n in numbers), s.source)
+    OUT.print(table)
+    for line in proof.explained:
+        OUT.print(_plain(line), highlight=False, soft_wrap=True)
+    if proof.wrong:
+        for line in proof.wrong:
+            OUT.print(f"[bold red]wrong:[/] {_plain(line)}", highlight=False, soft_wrap=True)
+        return
+    OUT.print("[green]Every unit that reads nothing of the region is as before.[/]", highlight=False)
+    OUT.print(f"Keep it: git commit -am 'Roll {plan.region} back to {plan.revision.name}'", highlight=False)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command()(gc)
+    app.command()(rollback)
