@@ -109,11 +109,16 @@ def _inherited(
     """What each unit inherits by one input; nothing where its key is the same."""
     rows, found = [], []
     producer, _, output = name.partition(".")
+    met: list[tuple[pa.Table, I64, I64]] = []
     for k, side in enumerate((change.a, change.b)):
         if side is None:
             continue
         boxes, causes = raw or _made(done.get(producer), output, k)
         reads = side.reads.filter(pc.field("input") == name)
+        # As a rule both versions read the same boxes of the same parts: the join is then made once.
+        if any(r.equals(reads) and np.array_equal(b, boxes) and np.array_equal(c, causes) for r, b, c in met):
+            continue
+        met.append((reads, boxes, causes))
         indptr, index = touching(boxes_of(reads), boxes)
         unit = change.index(reads["unit"].to_numpy().astype(np.uint64))
         rows.append(np.repeat(unit, np.diff(indptr)))

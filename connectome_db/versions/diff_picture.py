@@ -20,7 +20,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from connectome_db import ids
 from connectome_db.errors import QueryError
@@ -114,6 +114,7 @@ def _places(fig: SubFigure, diff: Diff) -> None:
         ax.set_xlabel("x (voxels)", fontsize=8)
         ax.set_ylabel(f"{'zyx'[view.down]} (voxels)", fontsize=8)
         ax.tick_params(labelsize=8)
+        ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
         _regions(ax, diff, view, bounds)
         if "synapse_change" in diff.tables:
             _synapses(ax, diff.tables["synapse_change"], view)
