@@ -139,6 +139,8 @@ def _print_report(report: Report, options: Options) -> None:
     for s in report.stages:
         for note in s.notes:
             OUT.print(f"[dim]{s.stage}: {_plain(note)}[/]", highlight=False, soft_wrap=True)
+    for note in report.notes:
+        OUT.print(f"[dim]{_plain(note)}[/]", highlight=False, soft_wrap=True)
     if options.quick:
         OUT.print("[dim]Quick: nothing was decoded; a flipped bit in a chunk or in the store goes unseen.[/]")
     elif not options.everything:

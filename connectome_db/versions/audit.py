@@ -146,7 +146,11 @@ class _Audit:
         return sorted(rng.choice(len(units), size=n, replace=False).tolist())
 
     def _compute(self, prepared: Prepared, chosen: Sequence[int]) -> str:
-        """Compute units into the store of `prepared`'s project; says with how many workers, then and now."""
+        """Compute units into the store of `prepared`'s project; says with how many workers, then and now.
+
+        In the opposite order, so that what a process carries from unit to unit is not the same as the first time.
+        """
+        chosen = chosen[::-1]
         first = self._first_run()
         workers, run_id = self._workers(prepared, first, len(chosen)), uuid.uuid4().hex[:16]
         if workers:

@@ -27,10 +27,14 @@ REPAIRS: dict[Place, str] = {
     "cache": "--repair replaces it with the file that has the recorded digest",
     "foreign": "--repair moves it to .connectome/foreign/",
     "stale": "run the stage: `dvc repro`",
-    "lock": "after the repair: `dvc commit`",
+    "lock": "DVC was told of it while it was damaged: repair, then `dvc commit`",
     "spare": "--repair drops it; it is computed again when a version needs it",
     "environment": "--repair takes it from provenance/",
 }
+
+
+OTHERWISE = "committed otherwise"
+"""What DVC was told while it was damaged."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from connectome_db.runner import locked
 from connectome_db.spec import LISTED, RAW, AnyStage, Rows
 from connectome_db.store import Store
 from connectome_db.versions.bench import Bench, Entry, UnitChecked
-from connectome_db.versions.findings import Checked, Problem, Report, swapped
+from connectome_db.versions.findings import OTHERWISE, Checked, Problem, Report, first_few, swapped
 from connectome_db.versions.trees import Tree, Units, locked_outs, open_tree
 from connectome_db.versions.verify_provenance import (
     check_cache,
@@ -103,7 +103,10 @@ def verify(
         raw_changed |= any(p.place == "raw" for p in one.problems)
         checked.append(one)
     extra = check_store(project, outs, [p.path for c in checked for p in c.problems]) if options.store else None
-    return Report((*checked, extra) if extra else tuple(checked))
+    known = {s.name for s in project.stages}
+    others = sorted(p.name for p in (project.root / "data").glob("*/") if p.name not in known)
+    notes = [f"data/{', data/'.join(others)}: of no stage, not looked at"] if others and not names else []
+    return Report((*checked, extra) if extra else tuple(checked), tuple(notes))
 
 
 def unit_count(project: Project, stage: AnyStage) -> int:
@@ -288,11 +291,16 @@ def _foreign(tree: Tree, files: set[str], done: Checked) -> list[Problem]:
     if tree.volumes and not tree.layouts:
         done.note("no sound copy of record.json is left: its volumes were not checked")
         return []
-    return [
+    out = [
         problem(tree, "foreign file", tree.folder / name, "foreign", found="a file of no unit")
         for name in tree.chunk_files()
         if name not in files
     ]
+    listed = set(tree.dvc.files) if tree.dvc else files | set(tree.expected)
+    if odd := sorted(listed ^ (files | set(tree.expected))):
+        where = f"DVC's list of data/{tree.name}"
+        out.append(problem(tree, OTHERWISE, tree.folder, "lock", f"its files in {where}", f"not so: {first_few(odd)}"))
+    return out
 
 
 def _once(problems: Sequence[Problem]) -> list[Problem]:

@@ -14,7 +14,7 @@ from connectome_db.geometry import Box
 from connectome_db.store import Output
 from connectome_db.unitfiles import blob_name, unpack_array
 from connectome_db.versions.bench import Bench, Difference, Reader, UnitChecked, choose, extra_files, sizes
-from connectome_db.versions.findings import Place, Problem
+from connectome_db.versions.findings import OTHERWISE, Place, Problem
 from connectome_db.versions.trees import md5, sha256
 from connectome_db.volumes import VolumeLayout
 
@@ -85,9 +85,13 @@ class Source:
         """The unit's core box."""
         return self.bench.units.core(self.i)
 
+    def absolute(self, local: str) -> str:
+        """The path of a chunk file below data/<stage>."""
+        return f"{self.name}/{volumes.absolute_name(self.layout, self.core, local)}"
+
     def places(self, blob: str, local: str) -> list[tuple[Place, Path, str | None]]:
         """Every place of a chunk file: what it is, where, and the MD5 that DVC recorded for it, if any."""
-        below = f"{self.name}/{volumes.absolute_name(self.layout, self.core, local)}"
+        below = self.absolute(local)
         dvc = self.bench.tree.dvc
         listed = dvc.files.get(below) if dvc else None
         out: list[tuple[Place, Path, str | None]] = [
@@ -179,7 +183,13 @@ def _compare(
                 if (listed and md5(data) != listed) or (not listed and level0 == [name]):
                     wanted = wanted or f"content {digest}"
                     out.append(say("damaged chunk", path, place, wanted=wanted, found=found))
-            elif data != right and not _reencoded(source, name, data, right, done):
+            elif data == right or _reencoded(source, name, data, right, done):
+                continue
+            elif place == "cache" and md5(data) == listed:  # whole, and yet not what it should be: committed so
+                row = say(OTHERWISE, bench.folder / source.absolute(name), "lock", wanted=f"md5 {md5(right)}",
+                          found=f"md5 {listed} in DVC's list of data/{bench.tree.name}")  # fmt: skip
+                out.append(row)
+            else:
                 pair = (sha256(right), sha256(data))
                 out.append(say("damaged chunk", path, place, wanted=wanted, found=found, digests=pair))
     if truth is None and not out:

@@ -18,7 +18,7 @@ from connectome_db.errors import ConnectomeError, StoreError
 from connectome_db.inputs import open_manifest
 from connectome_db.store import Record, Store, parse_record
 from connectome_db.versions.differences import json_differences, table_differences, told
-from connectome_db.versions.findings import Checked, Problem
+from connectome_db.versions.findings import OTHERWISE, Checked, Problem
 from connectome_db.versions.trees import Committed, Tree, committed, file_digest, listing_path, md5, read, sha256
 from connectome_db.versions.verify_records import bad_shards, problem
 
@@ -186,9 +186,14 @@ def check_cache(tree: Tree, outs: Mapping[str, str], there: Provenance) -> list[
         for file in small:
             path = dvc.path(file) if dvc else None
             data = read(path) if path else None
-            if path is not None and dvc is not None and data is not None and md5(data) != dvc.files[file]:
+            if path is None or dvc is None or data is None:
+                continue
+            if md5(data) != dvc.files[file]:
                 row = problem(tree, "damaged copy", path, "cache", f"md5 {dvc.files[file]}", f"md5 {md5(data)}")
                 out.append(row)
+            elif name.startswith("data/") and tree.ledger and tree.ledger.files.get(file, "") != sha256(data):
+                wanted, found = f"sha256 {tree.ledger.files.get(file)}", f"sha256 {sha256(data)} in DVC's cache"
+                out.append(problem(tree, OTHERWISE, tree.folder / file, "lock", wanted, found))
     return out
 
 
