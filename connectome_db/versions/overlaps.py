@@ -181,7 +181,7 @@ def _count(a: Revision, b: Revision, boxes_a: I64, boxes_b: I64, progress: Progr
             mine, theirs = box_of(boxes_a[i]), box_of(boxes_b[other[k]])
             both = mine.clip(theirs)
             found.append(
-                _pairs(reader_a.read(mine)[both.slices(mine.lo)], reader_b.read(theirs)[both.slices(theirs.lo)])
+                pairs_of(reader_a.read(mine)[both.slices(mine.lo)], reader_b.read(theirs)[both.slices(theirs.lo)])
             )
             if progress is not None:
                 progress(k + 1, len(other))
@@ -204,7 +204,7 @@ class _Reader:
         return self._kept[box]
 
 
-def _pairs(a: U64, b: U64) -> tuple[U64, U64, I64]:
+def pairs_of(a: U64, b: U64) -> tuple[U64, U64, I64]:
     """Labels of equal shape -> pairs of non-zero labels that meet, and on how many voxels."""
     real = (a != 0) & (b != 0)
     x, y = a[real], b[real]

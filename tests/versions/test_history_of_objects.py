@@ -18,7 +18,7 @@ from connectome_db.errors import RevisionError
 from connectome_db.geometry import Box, Vec3, box_of, hull
 from connectome_db.revisions import Revision, open_revision
 from connectome_db.versions.history import CLOSE, COUNTS_FRACTION, COUNTS_VX, Sizes, object_history, relate
-from connectome_db.versions.overlaps import count_overlap, supervoxel_overlap
+from connectome_db.versions.overlaps import count_overlap, pairs_of, supervoxel_overlap
 from tests.versions.labelled import counted, revision_of, rows_of, voxels_of
 
 CORNER = Box((0, 0, 0), (8, 64, 64))
@@ -104,6 +104,8 @@ def test_what_was_counted_is_kept_and_a_damaged_table_is_counted_anew(own_histor
         first
     )
     (kept,) = (own_history / ".connectome" / "overlaps").iterdir()
+    # The other way round it is another table.
+    assert rows_of(supervoxel_overlap(b, a)) == sorted((y, x, n) for x, y, n in rows_of(first))
     kept.write_bytes(kept.read_bytes()[:100])
     assert supervoxel_overlap(a, b).equals(first)
     assert pq.read_table(kept).equals(first)
@@ -170,6 +172,15 @@ def test_equal_blocks_at_other_places_are_not_the_same(tmp_path: Path) -> None:
     a = revision_of(tmp_path / "a", np.ones((2, 8, 96), np.int64), (2, 8, 64))
     b = revision_of(tmp_path / "b", np.ones((2, 8, 64), np.int64), (2, 8, 32))
     assert rows_of(supervoxel_overlap(a, b)) == counted(*(voxels_of(r, bounds_of(a)) for r in (a, b)))
+
+
+def test_labels_as_far_apart_as_64_bits_allow() -> None:
+    """Such as no one block mints; packing a pair into one number must not wrap around."""
+    rng = np.random.default_rng(1)
+    far = np.asarray([0, 1, 2, 1 << 63, (1 << 64) - 1], np.uint64)
+    a, b = (far[rng.integers(0, 5, (4, 8, 8))] for _ in range(2))
+    found = zip(*(v.tolist() for v in pairs_of(a, b)), strict=True)
+    assert sorted(found) == [r for r in counted(a, b) if r[0] and r[1]]
 
 
 # Labels 1..n and 1..m; how many voxels each pair shares; voxels of each label that lie in background.

@@ -105,6 +105,7 @@ def test_parts_that_meet_again_and_objects_that_come_back(tmp_path: Path) -> Non
     life = life_of([v1, v2, v3, v4, v5], one)
     tree = after(life)
     assert tree is not None
+    assert life.shares[3] == {}
     part = objects(v2)[2]
     assert tree.lines() == [
         f"object {one} at v1, 300 voxels",
