@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -246,7 +246,7 @@ def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> tuple[dict[str,
         if select := views.union(shown, found, special):
             _view(con, shown, select)
         else:
-            _table(con, shown, shown.arrow().empty_table())
+            _table(con, shown, ())
 
     gathered(UNIT, data, "units.parquet", "unit")
     gathered(UNIT_READ, data, "reads.parquet", "unit_read")
@@ -281,21 +281,17 @@ def _science(con: duckdb.DuckDBPyConnection, table: Table, path: Path) -> Table:
 
 
 def _view(con: duckdb.DuckDBPyConnection, table: Table, select: str) -> None:
-    con.execute(f"CREATE VIEW {views.quote(table.name)} AS {select}")
-    _comment(con, table, "VIEW")
+    told = views.comments(table, columns_of(table), "VIEW")
+    con.execute(f"CREATE VIEW {views.quote(table.name)} AS {select}; {told}")
 
 
-def _table(con: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table) -> None:
-    con.from_arrow(rows).create(table.name)
-    _comment(con, table, "TABLE")
-
-
-def _comment(con: duckdb.DuckDBPyConnection, table: Table, what: str) -> None:
-    name = views.quote(table.name)
-    con.execute(f"COMMENT ON {what} {name} IS {views.quoted(table.doc)}")
-    for c in columns_of(table):
-        meaning = f"{c.doc} [{c.unit}]" if c.unit else c.doc
-        con.execute(f"COMMENT ON COLUMN {name}.{views.quote(c.name)} IS {views.quoted(meaning)}")
+def _table(con: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Not by way of Arrow: it imports pandas for what comes as Python values, which takes as long as all the rest."""
+    con.execute(f"{views.create(table)}; {views.comments(table, columns_of(table), 'TABLE')}")
+    if rows:
+        places = ", ".join("?" for _ in table.columns)
+        values = [[r.get(c.name) for c in table.columns] for r in rows]
+        con.executemany(f"INSERT INTO {views.quote(table.name)} VALUES ({places})", values)
 
 
 @contextmanager

@@ -33,15 +33,22 @@ FROM w JOIN unit u USING (stage, unit) JOIN stage_record r USING (stage) LEFT JO
 )
 
 _INPUTS = (
-    _WANTED
-    + """
-SELECT e.stage, e.unit, e.input, list({'unit': e.part, 'digest': e.digest} ORDER BY e.part) AS parts
-FROM (SELECT DISTINCT stage, unit, input, part, digest FROM unit_edge
-      WHERE (stage, unit) IN (SELECT (stage, unit) FROM w)
-        AND stage NOT IN (SELECT stage FROM stage_record WHERE kind = 'once')) e
+    _WANTED.rstrip()
+    + """,
+r AS MATERIALIZED (
+  SELECT r.* FROM w JOIN unit_read r USING (stage, unit)
+  WHERE stage NOT IN (SELECT stage FROM stage_record WHERE kind = 'once')
+)
+SELECT stage, unit, input, list({'unit': part, 'digest': digest} ORDER BY part) AS parts
+FROM (
+  SELECT DISTINCT r.stage, r.unit, r.input, p.unit AS part, p.digest FROM r JOIN part p ON p.output = r.input
+    AND p.z0 < r.z1 AND r.z0 < p.z1 AND p.y0 < r.y1 AND r.y0 < p.y1 AND p.x0 < r.x1 AND r.x0 < p.x1
+    AND r.z0 < r.z1 AND r.y0 < r.y1 AND r.x0 < r.x1
+)
 GROUP BY ALL ORDER BY ALL
 """
 )
+"""`unit_edge` of the units asked for, who are looked up first: the join has few rows on one side."""
 
 _TILES = (
     _WANTED

@@ -7,12 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from connectome_db.errors import QueryError
-from connectome_db.schema import provenance as schema
 from connectome_db.schema.all import outputs_of
-from connectome_db.spec import Table
+from connectome_db.spec import Column, Table
 
 Json = Mapping[str, Any]
 
@@ -35,6 +32,33 @@ def union(table: Table, files: Mapping[str, Path], columns: Mapping[str, str] | 
     return " UNION ALL ".join(selects) if selects else None
 
 
+_TYPES = {
+    "uint64": "UBIGINT",
+    "int64": "BIGINT",
+    "int32": "INTEGER",
+    "float64": "DOUBLE",
+    "float32": "FLOAT",
+    "bool": "BOOLEAN",
+    "string": "VARCHAR",
+}
+
+
+def create(table: Table) -> str:
+    """CREATE TABLE with a table's columns and types."""
+    columns = ", ".join(f"{quote(c.name)} {_TYPES[c.dtype]}" for c in table.columns)
+    return f"CREATE TABLE {quote(table.name)} ({columns})"
+
+
+def comments(table: Table, columns: Iterable[Column], what: str) -> str:
+    """Statements that tell DuckDB the meaning of a table (`what` is TABLE or VIEW) and of each column."""
+    name = quote(table.name)
+    told = [f"COMMENT ON {what} {name} IS {quoted(table.doc)}"]
+    for c in columns:
+        meaning = f"{c.doc} [{c.unit}]" if c.unit else c.doc
+        told.append(f"COMMENT ON COLUMN {name}.{quote(c.name)} IS {quoted(meaning)}")
+    return "; ".join(told)
+
+
 def quote(name: str) -> str:
     """A name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
@@ -43,23 +67,20 @@ def quote(name: str) -> str:
 OUTPUT_NAME = "CASE WHEN contains(output, '.') THEN output ELSE {stage} || '.' || output END"
 """Parts name their output within the stage; the view gives it the name by which readers ask for it."""
 
-_TOUCHING = """
-JOIN part p ON p.output = r.input
+UNIT_EDGE = """
+SELECT r.stage, r.unit, r.input, p.stage AS upstream_stage, p.maker AS upstream_unit, p.unit AS part, p.digest
+FROM unit_read r
+JOIN (
+  SELECT *, unit AS maker FROM part WHERE stage NOT IN (SELECT stage FROM unit WHERE kind = 'once')
+  UNION ALL
+  SELECT part.*, s.unit FROM part JOIN (SELECT stage, unit FROM unit WHERE kind = 'once') s USING (stage)
+) p ON p.output = r.input
   AND p.z0 < r.z1 AND r.z0 < p.z1 AND p.y0 < r.y1 AND r.y0 < p.y1 AND p.x0 < r.x1 AND r.x0 < p.x1
   AND r.z0 < r.z1 AND r.y0 < r.y1 AND r.x0 < r.x1
 """
-
-UNIT_EDGE = f"""
-SELECT r.stage, r.unit, r.input, p.stage AS upstream_stage, p.unit AS upstream_unit, p.unit AS part, p.digest
-FROM unit_read r {_TOUCHING}
-WHERE p.stage NOT IN (SELECT stage FROM unit WHERE kind = 'once')
-UNION ALL
-SELECT r.stage, r.unit, r.input, p.stage, s.unit, p.unit, p.digest
-FROM unit_read r {_TOUCHING} JOIN (SELECT stage, unit FROM unit WHERE kind = 'once') s ON s.stage = p.stage
-"""
 """An empty read box touches nothing; the sections of a `once` stage's output were all made by its one unit.
 
-Two halves, so that a condition on `upstream_unit` is one on `part.unit` and the join starts from few parts.
+That is said of the parts before they are joined, so that a condition on `upstream_unit` is met by few of them.
 """
 
 EXECUTION = """
@@ -78,10 +99,6 @@ def read_json(path: Path) -> Any:
 def outputs_in(root: Path) -> Mapping[str, tuple[Table, ...]]:
     """Tables by stage, of the pipeline that the project at `root` was made with."""
     return outputs_of({path.name for path in (root / "data").glob("*")})
-
-
-def _rows(table: Table, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(list(rows), schema=table.arrow())
 
 
 def _dump(value: Any) -> str:
@@ -139,35 +156,27 @@ def _full(stage: str, output: str) -> str:
     return output if "." in output else f"{stage}.{output}"
 
 
-def facts(project: Path, kinds: Callable[[str], str | None]) -> dict[str, pa.Table]:
-    """The views that come from JSON records, as small Arrow tables. `kinds` gives the kind of a stage's units."""
+def facts(project: Path, kinds: Callable[[str], str | None]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the views that come from JSON records. `kinds` gives the kind of a stage's units."""
     stages = outputs_in(project)
     records = {s: read_json(p) for s in stages if (p := project / "data" / s / "record.json").is_file()}
     runs = {s: read_json(p) for s in stages if (p := project / "provenance" / s / "run.json").is_file()}
     places = {s: read_json(p) for s in stages if (p := project / "provenance" / s / "environments.json").is_file()}
     return {
-        "stage_record": _rows(
-            schema.STAGE_RECORD, (_record(s, r, kinds(s), runs.get(s, {})) for s, r in records.items())
-        ),
-        "stage_override": _rows(
-            schema.STAGE_OVERRIDE,
-            (_override(s, i, o) for s, r in records.items() for i, o in enumerate(r.get("overrides") or [])),
-        ),
-        "stage_input": _rows(
-            schema.STAGE_INPUT,
-            ({"stage": s, "input": n, "digest": d} for s, r in records.items() for n, d in r["inputs"].items()),
-        ),
-        "stage_output": _rows(
-            schema.STAGE_OUTPUT,
-            (
-                {"stage": s, "output": _full(s, n), "digest": d}
-                for s, r in records.items()
-                for n, d in r["outputs"].items()
-            ),
-        ),
-        "run": _rows(schema.RUN, (_run(s, r) for s, r in runs.items())),
-        "environment": _rows(
-            schema.ENVIRONMENT,
-            ({"stage": s, "environment": d, "facts": _dump(f)} for s, e in places.items() for d, f in e.items()),
-        ),
+        "stage_record": [_record(s, r, kinds(s), runs.get(s, {})) for s, r in records.items()],
+        "stage_override": [
+            _override(s, i, o) for s, r in records.items() for i, o in enumerate(r.get("overrides") or [])
+        ],
+        "stage_input": [
+            {"stage": s, "input": n, "digest": d} for s, r in records.items() for n, d in r["inputs"].items()
+        ],
+        "stage_output": [
+            {"stage": s, "output": _full(s, n), "digest": d}
+            for s, r in records.items()
+            for n, d in r["outputs"].items()
+        ],
+        "run": [_run(s, r) for s, r in runs.items()],
+        "environment": [
+            {"stage": s, "environment": d, "facts": _dump(f)} for s, e in places.items() for d, f in e.items()
+        ],
     }
