@@ -178,7 +178,8 @@ def _compare(
             if data is None:
                 out.append(say("missing chunk", path, place, wanted=wanted or f"content {digest}", found="nothing"))
                 continue
-            found = f"sha256 {sha256(data)}, {len(data)} bytes"
+            found = f"md5 {md5(data)}" if right is None and listed else f"sha256 {sha256(data)}"
+            found += f", {len(data)} bytes"
             if right is None:  # without a sound copy only a listed MD5, or being alone, tells which chunk it is
                 if (listed and md5(data) != listed) or (not listed and level0 == [name]):
                     wanted = wanted or f"content {digest}"

@@ -108,7 +108,7 @@ def check_derivation(tree: Tree, upstream: Mapping[str, Tree], done: Checked, *,
         done.note("its keys were not derived again: raw tiles are not what they were")
     elif inputs:
         return [
-            problem(tree, "stale", tree.folder / "record.json", "stale", f"inputs.{n} = {a}", f"{b} lies in data/ now")
+            problem(tree, "stale", tree.folder / "record.json", "stale", f"inputs.{n} = {a}", f"{b} now")
             for n, (a, b) in inputs.items()
         ]
     elif derived.prepared is not None and stage_code(tree.stage) != record.get("code_digest"):

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,6 @@ from connectome_db.store import Store, checksum
 from connectome_db.versions.trees import committed, locked_outs
 
 Rows = set[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Plant:
-    """A way to damage a project. `plant` returns the rows expected of `verify`."""
-
-    name: str
-    plant: Callable[[Path], Rows]
-    stages: tuple[str, ...] = field(default=("segment",))
 
 
 def overwrite(path: Path, data: bytes) -> None:
@@ -54,6 +44,13 @@ def swap(a: Path, b: Path) -> None:
     aside.rename(b)
 
 
+def alone(root: Path, path: Path) -> Path:
+    """The same file as an inode of its own, so that damage hits no other."""
+    shutil.copyfile(path, root / "copy")
+    (root / "copy").replace(path)
+    return path
+
+
 def keys(root: Path, stage: str) -> list[str]:
     return pq.read_table(root / "data" / stage / "units.parquet")["unit_key"].to_pylist()
 
@@ -75,6 +72,11 @@ def chunks(folder: Path, scale: str) -> list[Path]:
 
 def shown(root: Path, *paths: Path) -> list[str]:
     return [str(p.relative_to(root)) for p in paths]
+
+
+def rows(what: str, root: Path, *paths: Path) -> Rows:
+    """What `verify` must call these files."""
+    return {(what, p) for p in shown(root, *paths)}
 
 
 def in_cache(root: Path, path: Path) -> Path:
@@ -119,7 +121,7 @@ def edit_record(root: Path, stage: str, i: int, change: Callable[[dict[str, Any]
     path, value = record(root, stage, i)
     change(value)
     path.write_text(json.dumps(value | ({"check": checksum(value)} if seal else {}), sort_keys=True))
-    return {("edited record", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("edited record", root, path)
 
 
 def reseal(root: Path, stage: str) -> None:
@@ -130,31 +132,27 @@ def reseal(root: Path, stage: str) -> None:
 
 
 def bit_in_data(root: Path) -> Rows:
-    path = chunks(root / "data/segment/supervoxels", "8_8_30")[3]
-    swap(path, shutil.copyfile(path, root / "copy"))  # a file of its own, so that only data/ is hit
-    (root / "copy").unlink()
+    path = alone(root, chunks(root / "data/segment/supervoxels", "8_8_30")[3])
     flip(path)
-    return {("damaged chunk", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("damaged chunk", root, path)
 
 
 def bit_in_pyramid_of_data(root: Path) -> Rows:
-    path = chunks(root / "data/render/image", "16_16_30")[2]
-    swap(path, shutil.copyfile(path, root / "copy"))
-    (root / "copy").unlink()
+    path = alone(root, chunks(root / "data/render/image", "16_16_30")[2])
     flip(path)
-    return {("damaged chunk", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("damaged chunk", root, path)
 
 
 def bit_in_store(root: Path) -> Rows:
     path = chunks(blob(root, "segment", 5, "supervoxels"), "8_8_30")[0]
     flip(path)
-    return {("damaged chunk", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("damaged chunk", root, path)
 
 
 def bit_in_pyramid_of_store(root: Path) -> Rows:
     path = chunks(blob(root, "segment", 7, "affinity_x"), "16_16_30")[0]
     flip(path)
-    return {("damaged chunk", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("damaged chunk", root, path)
 
 
 def bit_everywhere(root: Path) -> Rows:
@@ -164,7 +162,7 @@ def bit_everywhere(root: Path) -> Rows:
     assert len(same) == 1
     cache = link_everywhere(root, stored, same[0])
     flip(same[0])
-    return {("damaged chunk", p) for p in shown(root, stored, same[0], cache)}
+    return rows("damaged chunk", root, stored, same[0], cache)
 
 
 def bit_in_pyramid_everywhere(root: Path) -> Rows:
@@ -172,55 +170,55 @@ def bit_in_pyramid_everywhere(root: Path) -> Rows:
     same = [p for p in chunks(root / "data/mask/mask", "16_16_30") if p.read_bytes() == stored.read_bytes()]
     cache = link_everywhere(root, stored, same[0])
     flip(stored)
-    return {("damaged chunk", p) for p in shown(root, stored, same[0], cache)}
+    return rows("damaged chunk", root, stored, same[0], cache)
 
 
 def bit_in_cache(root: Path) -> Rows:
     path = in_cache(root, root / "data/overlap/overlap.parquet")
     flip(path)
-    return {("damaged copy", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("damaged copy", root, path)
 
 
 def cut_part(root: Path) -> Rows:
     path = blob(root, "score", 6, "contact") / "rows.parquet"
     overwrite(path, path.read_bytes()[:-40])
-    return {("truncated table", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("truncated table", root, path)
 
 
 def cut_table(root: Path) -> Rows:
     path = root / "data/score/contact.parquet"
     overwrite(path, path.read_bytes()[:-400])
-    return {("truncated table", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("truncated table", root, path)
 
 
 def value_in_table(root: Path) -> Rows:
     path = root / "data/score/contact.parquet"
     edit_table(path, "area_nm2", 11, 1.5)
-    return {("damaged rows", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("damaged rows", root, path)
 
 
 def value_in_sections(root: Path) -> Rows:
     path = root / "data/align/section_transform.parquet"
     edit_table(path, "source_x_px", 40, 1.5)
-    return {("damaged rows", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("damaged rows", root, path)
 
 
 def no_record(root: Path) -> Rows:
     path, _ = record(root, "segment", 9)
     path.unlink()
-    return {("missing unit", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("missing unit", root, path)
 
 
 def no_blob(root: Path) -> Rows:
     path = blob(root, "segment", 9, "affinity_y")
     shutil.rmtree(path)
-    return {("missing unit", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("missing unit", root, path)
 
 
 def no_rows_in_store(root: Path) -> Rows:
     path = blob(root, "montage", 4, "tile_match")
     shutil.rmtree(path)
-    return {("missing unit", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("missing unit", root, path)
 
 
 def no_rows(root: Path) -> Rows:
@@ -229,19 +227,19 @@ def no_rows(root: Path) -> Rows:
     gone = table["unit"][0].as_py()
     path.unlink()
     pq.write_table(table.filter(pa.array([u != gone for u in table["unit"].to_pylist()])), path, compression="zstd")
-    return {("missing rows", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("missing rows", root, path)
 
 
 def no_chunk(root: Path) -> Rows:
     path = chunks(root / "data/mask/mask", "8_8_30")[2]
     path.unlink()
-    return {("missing chunk", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("missing chunk", root, path)
 
 
 def no_record_json(root: Path) -> Rows:
     path = root / "data/reconcile/record.json"
     path.unlink()
-    return {("missing record", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("missing record", root, path)
 
 
 def foreign(root: Path) -> Rows:
@@ -249,84 +247,84 @@ def foreign(root: Path) -> Rows:
     volume.write_bytes(b"not a chunk of this volume")
     note = root / "data/graph/notes.txt"
     note.write_text("mine")
-    return {("foreign file", p) for p in shown(root, volume, note)}
+    return rows("foreign file", root, volume, note)
 
 
 def swapped_in_data(root: Path) -> Rows:
     a, b = chunks(root / "data/segment/supervoxels", "8_8_30")[4:6]
     swap(a, b)
-    return {("swapped files", p) for p in shown(root, a, b)}
+    return rows("swapped files", root, a, b)
 
 
 def swapped_in_store(root: Path) -> Rows:
     a, b = (chunks(blob(root, "segment", i, "supervoxels"), "8_8_30")[0] for i in (2, 10))
     swap(a, b)
-    return {("swapped files", p) for p in shown(root, a, b)}
+    return rows("swapped files", root, a, b)
 
 
 def swapped_tables_in_store(root: Path) -> Rows:
     a, b = (blob(root, "score", i, "contact") / "rows.parquet" for i in (2, 10))
     swap(a, b)
     # their sizes differ too, which the records of both units tell
-    return {("swapped files", p) for p in shown(root, a, b)}
+    return rows("swapped files", root, a, b)
 
 
 def edited_record_json(root: Path) -> Rows:
     path = root / "data/agglomerate/record.json"
     edit_json(path, lambda v: v["params"].update(threshold=0.7))
-    return {("edited record", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("edited record", root, path)
 
 
 def resealed_record_json(root: Path) -> Rows:
-    rows = edited_record_json(root)
+    found = edited_record_json(root)
     reseal(root, "agglomerate")
-    return rows
+    return found
 
 
 def resealed_code_digest(root: Path) -> Rows:
     path = root / "data/segment/record.json"
     edit_json(path, lambda v: v.update(code_digest="0" * 64))
     reseal(root, "segment")
-    return {("edited record", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("edited record", root, path)
 
 
 def resealed_input(root: Path) -> Rows:
     path = root / "data/score/record.json"
     edit_json(path, lambda v: v["inputs"].update({"render.image": "1" * 64}))
     reseal(root, "score")
-    return {("edited record", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("edited record", root, path)
 
 
 def edited_units(root: Path) -> Rows:
     path = root / "data/segment/units.parquet"
     edit_table(path, "unit_key", 3, "a" * 64)
-    return {("edited record", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("edited record", root, path)
 
 
 def resealed_units(root: Path) -> Rows:
     path = root / "data/overlap/units.parquet"
     edit_table(path, "params_digest", 3, "a" * 64)
     reseal(root, "overlap")
-    return {("edited record", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("edited record", root, path)
 
 
 def edited_parts(root: Path) -> Rows:
     path = root / "data/segment/parts.parquet"
     edit_table(path, "digest", 3, "a" * 64)
-    return {("edited record", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("edited record", root, path)
 
 
 def resealed_parts(root: Path) -> Rows:
     path = root / "data/synapses/parts.parquet"
     edit_table(path, "digest", 3, "a" * 64)
     reseal(root, "synapses")
-    return {("edited record", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("edited record", root, path)
 
 
 def edited_reads(root: Path) -> Rows:
     path = root / "data/segment/reads.parquet"
     edit_table(path, "x1", 3, 1)
-    return {("edited record", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("edited record", root, path)
 
 
 def edited_digest(root: Path) -> Rows:
@@ -353,72 +351,29 @@ def resealed_execution(root: Path) -> Rows:
 def broken_record(root: Path) -> Rows:
     path, _ = record(root, "mask", 4)
     path.write_text(path.read_text()[:200])
-    return {("edited record", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("edited record", root, path)
 
 
 def edited_run(root: Path) -> Rows:
     path = root / "provenance/segment/run.json"
     edit_json(path, lambda v: v.update(user="someone"))
-    return {("edited record", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("edited record", root, path)
 
 
 def edited_executions(root: Path) -> Rows:
     path = root / "provenance/segment/executions.parquet"
     edit_table(path, "host", 3, "elsewhere")
-    return {("edited record", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("edited record", root, path)
 
 
 def edited_seal(root: Path) -> Rows:
     data = root / "data/graph"
     path = root / ".connectome/store/ledgers/graph" / ledger.name_of(data) / "seal.json"
     edit_json(path, lambda v: v.update({"neuron.parquet": "c" * 64}))
-    return {("edited record", *shown(root, path))}  # type: ignore[arg-type]
+    return rows("edited record", root, path)
 
 
 def edited_listing(root: Path) -> Rows:
     path = cached(cache_folder(root), locked_outs(root)["data/mask"])
     overwrite(path, path.read_bytes().replace(b"mask_area", b"mask_aera"))
-    return {("edited record", *shown(root, path))}  # type: ignore[arg-type]
-
-
-PLANTS = [
-    Plant("a bit of a chunk in data/", bit_in_data),
-    Plant("a bit of a pyramid's chunk in data/", bit_in_pyramid_of_data, ("render",)),
-    Plant("a bit of a chunk in the store", bit_in_store),
-    Plant("a bit of a pyramid's chunk in the store", bit_in_pyramid_of_store),
-    Plant("a bit on the inode that all three share", bit_everywhere),
-    Plant("a bit of a pyramid on the inode that all three share", bit_in_pyramid_everywhere, ("mask",)),
-    Plant("a bit in DVC's cache", bit_in_cache, ("overlap",)),
-    Plant("a truncated part in the store", cut_part, ("score",)),
-    Plant("a truncated table in data/", cut_table, ("score",)),
-    Plant("a changed value in a table", value_in_table, ("score",)),
-    Plant("a changed value in a table by sections", value_in_sections, ("align",)),
-    Plant("a unit's record deleted", no_record),
-    Plant("a unit's blob deleted", no_blob),
-    Plant("a unit's blob of rows deleted", no_rows_in_store, ("montage",)),
-    Plant("a unit's rows deleted", no_rows),
-    Plant("a chunk deleted", no_chunk, ("mask",)),
-    Plant("record.json deleted", no_record_json, ("reconcile",)),
-    Plant("foreign files", foreign, ("segment", "graph")),
-    Plant("two chunks swapped in data/", swapped_in_data),
-    Plant("two chunks swapped in the store", swapped_in_store),
-    Plant("two parts swapped in the store", swapped_tables_in_store, ("score",)),
-    Plant("record.json edited", edited_record_json, ("agglomerate",)),
-    Plant("record.json edited and sealed again", resealed_record_json, ("agglomerate",)),
-    Plant("a code digest edited and sealed again", resealed_code_digest),
-    Plant("an input digest edited and sealed again", resealed_input, ("score",)),
-    Plant("units.parquet edited", edited_units),
-    Plant("units.parquet edited and sealed again", resealed_units, ("overlap",)),
-    Plant("parts.parquet edited", edited_parts),
-    Plant("parts.parquet edited and sealed again", resealed_parts, ("synapses",)),
-    Plant("reads.parquet edited", edited_reads),
-    Plant("a store record's digest edited", edited_digest),
-    Plant("a store record pointed elsewhere, checksum and all", resealed_digest),
-    Plant("a store record's execution edited", edited_execution),
-    Plant("a store record's execution edited, checksum and all", resealed_execution),
-    Plant("a store record cut short", broken_record, ("mask",)),
-    Plant("run.json edited", edited_run),
-    Plant("executions.parquet edited", edited_executions),
-    Plant("a seal edited", edited_seal, ("graph",)),
-    Plant("DVC's list of a folder edited", edited_listing, ("mask",)),
-]
+    return rows("edited record", root, path)

@@ -17,7 +17,7 @@ from connectome_db.versions.verify import Options, verify
 from tests.framework.conftest import make_project, run_all
 from tests.pipeline.conftest import tree
 from tests.versions import damage, wide
-from tests.versions.damage import PLANTS, Plant
+from tests.versions.plants import PLANTS, Plant
 
 Trees = dict[str, dict[str, bytes]]
 
