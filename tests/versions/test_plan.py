@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import shutil
 from pathlib import Path
 
@@ -183,6 +184,31 @@ def test_an_upstream_stage_was_run_and_this_one_not(toy: Project) -> None:
     assert states(seen) == {"paint": (32, 0, 0, 0), "counts": (20, 0, 0, 12), "summing": (0, 0, 1, 0)}
     assert seen.stages[1].reasons.combinations() == {"input": 12}
     assert [o.computed for o in run_all(project).values()] == [0, 12, 1]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_random_edits_one_after_another(tmp_path: Path, seed: int) -> None:
+    """Back and forth between few values, so that keys are met again, with parts of runs left over in between."""
+    rng = random.Random(seed)
+    project = make_project(tmp_path / "p", PARAMS)
+    exact = 0
+    for _ in range(12):
+        size, edge = rng.choice([[8, 32, 32], [8, 32, 48], [4, 32, 32]]), rng.choice([3, 17, 40])
+        text = (
+            f"dataset: {{name: toy, voxel_nm: [30, 8, 8]}}\n"
+            f"paint: {{size_vx: {size}, base: {rng.choice([1, 2])}, broken: '{rng.choice(['', 'harmless'])}'}}\n"
+            f"counts: {{floor: {rng.choice([0, 300])}, halo_vx: {rng.choice([[1, 4, 4], [0, 0, 0]])}}}\n"
+            f"regions: {{r: {{box_vx: [0, 0, 0, 2, {edge}, {edge}]}}}}\n"
+            f"overrides: {rng.choice(['{}', '{paint: {r: {base: 5}}}', '{counts: {r: {floor: 9}}}'])}\n"
+        )
+        project = with_params(project, text)
+        if rng.random() < 0.3:
+            runner.run_units(project, "paint", part=(0, 2))
+        seen = foresee(project)
+        check_against_run(seen, run_all(project))
+        exact += not any(s.count(PERHAPS) for s in seen.stages)
+        assert all(s.count(REUSED) == len(s.plan) and not len(s.gone) for s in foresee(project).stages)
+    assert 0 < exact < 12
 
 
 def test_a_smaller_volume_drops_units(toy: Project) -> None:
