@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +29,8 @@ strict: false                     # refuse uncommitted changes, and hash every u
 """
 MARGIN_PX = 48
 """The tissue starts this far from the origin, so that small shifts of sections reach into no other row of blocks."""
+FICLONE = 0x40049409
+"""Linux: make a file that shares the blocks of another."""
 GITIGNORE = "/.connectome/\n/raw/\n/truth/\n/.venv/\n*.tmp\n"
 
 
@@ -115,12 +119,32 @@ def _set_up(
         run(root, "git", "init", "-q")
     if not (root / ".dvc").exists():
         dvc(root, "init", "-q")
-        # reflink or hard link: data/, DVC's cache and the unit store then share their bytes
-        dvc(root, "config", "cache.type", "reflink,hardlink,copy")
+        dvc(root, "config", "cache.type", cache_type(root))
         dvc(root, "config", "core.analytics", "false")
         dvc(root, "config", "core.check_update", "false")
     commit(root, f"Start project {dataset.name}")
     return project
+
+
+def cache_type(folder: Path) -> str:
+    """The kinds of link by which DVC's cache, data/ and the unit store share their bytes, best first.
+
+    DVC takes a file into its cache by the first kind, or else copies it: "reflink,hardlink" on a file system that
+    cannot clone would hold everything twice.
+    """
+    return "reflink,hardlink,copy" if _clones(folder) else "hardlink,reflink,copy"
+
+
+def _clones(folder: Path) -> bool:
+    """Whether the file system can make a file that shares its blocks with another (btrfs, xfs)."""
+    with tempfile.TemporaryFile(dir=folder) as a, tempfile.TemporaryFile(dir=folder) as b:
+        a.write(b"x")
+        a.flush()
+        try:
+            fcntl.ioctl(b.fileno(), FICLONE, a.fileno())
+        except OSError:
+            return False
+        return True
 
 
 def commit(root: Path, message: str) -> None:

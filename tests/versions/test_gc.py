@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from connectome_db import config, runner, store
 from connectome_db.cli.main import app
 from connectome_db.errors import ConfigError, RevisionError, RunError
+from connectome_db.newproject import cache_type
 from connectome_db.revisions import cache_folder, cached, open_revision
 from connectome_db.stages.pipeline import STAGES
 from connectome_db.store import Store, parse_record
@@ -262,6 +263,13 @@ def test_without_git_nothing_is_judged(own_history: Path) -> None:
     shutil.rmtree(own_history / ".git")
     with pytest.raises(RevisionError, match="what is needed is not known"):
         collect(load(own_history), force=False)
+
+
+def test_store_data_and_dvcs_cache_hold_their_bytes_once(history: Path) -> None:
+    if cache_type(history).startswith("reflink"):
+        pytest.skip("clones have one name each")
+    chunks = [p for p in (history / "data" / "segment").rglob("*-*") if p.is_file()]
+    assert {p.stat().st_nlink for p in chunks} == {3}
 
 
 def test_the_command(own_history: Path) -> None:
