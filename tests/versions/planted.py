@@ -1,4 +1,4 @@
-"""Changes planted in a copy of the small project, all in one version, and each left out of another.
+"""Changes planted in a copy of the small project: all in one version, and in others all but one.
 
 R  one region has another parameter of `segment`       G  the threshold of `agglomerate`
 M  half of the volume gets a retrained cleft network   T  one tile is replaced, in a corner of it
@@ -25,17 +25,25 @@ SECTION = 9
 
 
 def plant(root: Path) -> None:
-    """Make the versions `planted` and `without-R` ... `without-T` of the project at `root`."""
+    """Make the version `planted` of the project at `root`, which stays checked out."""
+    retrain(root / "models" / "retrained-cleft")
+    replace_tile(root / "raw")
+    edit_params(root, lambda document: change(document, ""))
+    commit_version(root, "planted")
+
+
+def leave_out(root: Path) -> None:
+    """Make the versions `without-R` ... `without-T` of a project at `v3`."""
     retrain(root / "models" / "retrained-cleft")
     params, raw = root / "params.yaml", root / "raw"
     kept = {p: p.read_bytes() for p in (params, raw / TILE, raw / "manifest.csv")}
-    for left_out in ("", *PLANTS):
+    for left_out in PLANTS:
         for path, data in kept.items():
             _replace(path, data)
         if left_out != "T":
             replace_tile(raw)
         edit_params(root, lambda document, left_out=left_out: change(document, left_out))
-        commit_version(root, f"without-{left_out}" if left_out else "planted")
+        commit_version(root, f"without-{left_out}")
 
 
 def change(document: dict[str, Any], left_out: str) -> None:

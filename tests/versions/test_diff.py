@@ -24,7 +24,7 @@ from connectome_db.versions.diff_picture import draw
 from connectome_db.versions.history import COUNTS_FRACTION, COUNTS_VX
 from tests.imported.test_import import _bring, _list
 from tests.versions.ledgers import code, walk
-from tests.versions.planted import HALF, PLANTS, SECTION, SHAFT, TILE, copy_of, plant
+from tests.versions.planted import HALF, PLANTS, SECTION, SHAFT, TILE, copy_of, leave_out, plant
 
 Rows = list[dict[str, Any]]
 
@@ -34,6 +34,14 @@ def project(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = copy_of(history, tmp_path_factory.mktemp("planted") / "p")
     plant(root)
     return root
+
+
+@pytest.fixture(scope="module")
+def left_out(history: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Revision]:
+    """By plant, the version that has all the others."""
+    root = copy_of(history, tmp_path_factory.mktemp("left-out") / "p")
+    leave_out(root)
+    return {letter: open_revision(root, f"without-{letter}") for letter in PLANTS}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +103,7 @@ def test_what_is_the_same_has_no_rows(project: Path) -> None:
     v3 = open_revision(project, "v3")
     nothing = compare(v3, v3)
     assert {name: t.num_rows for name, t in nothing.tables.items()} == dict.fromkeys(nothing.tables, 0)
-    assert compare(open_revision(project, "without-T"), open_revision(project)).tables["cause"].num_rows == 0
+    assert compare(open_revision(project, "planted"), open_revision(project)).tables["cause"].num_rows == 0
 
 
 # Counts, by brute force ----------------------------------------------------------------------------------------------
@@ -227,9 +235,12 @@ def test_the_other_way_round_everything_is_mirrored(project: Path, found: Diff) 
 # Causes of rows, by leaving each plant out ---------------------------------------------------------------------------
 
 
-def test_objects_name_exactly_the_plants_without_which_they_would_be_others(project: Path, found: Diff) -> None:
+@pytest.mark.slow
+def test_objects_name_exactly_the_plants_without_which_they_would_be_others(
+    left_out: dict[str, Revision], found: Diff
+) -> None:
     name, planted = letters(found), objects(found.b)
-    needed = {letter: planted - objects(open_revision(project, f"without-{letter}")) for letter in PLANTS}
+    needed = {letter: planted - objects(revision) for letter, revision in left_out.items()}
     decided = 0
     for r in found.tables["object_change"].to_pylist():
         said = {name[c] for c in r["causes"]}
@@ -258,10 +269,11 @@ def objects(revision: Revision) -> set[tuple[int, bytes]]:
     return {(int(i), piece.tobytes()) for i, piece in zip(ids, pieces, strict=True) if i}
 
 
-def test_synapses_name_at_least_the_plants_that_they_need(project: Path, found: Diff) -> None:
+@pytest.mark.slow
+def test_synapses_name_at_least_the_plants_that_they_need(left_out: dict[str, Revision], found: Diff) -> None:
     name = letters(found)
     here = outcomes(found)
-    others = {p: outcomes(compare(found.a, open_revision(project, f"without-{p}"))) for p in PLANTS}
+    others = {p: outcomes(compare(found.a, revision)) for p, revision in left_out.items()}
     seen = set()
     for r in found.tables["synapse_change"].to_pylist():
         needed = {p for p in PLANTS if others[p].get(r["synapse_a"]) != here.get(r["synapse_a"])}
