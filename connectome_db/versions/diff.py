@@ -89,6 +89,10 @@ def _rows(
     if lacking := _lacking(a, b, SEGMENTED, "objects, synapses and connections"):
         notes.append(lacking)
         return None
+    sizes = [tuple(float(v) for v in r.record("segment")["voxel_nm"]) for r in (a, b)]
+    if sizes[0] != sizes[1]:
+        notes.append(f"objects cannot be compared: voxels of {sizes[0]} nm and of {sizes[1]} nm (z, y, x)")
+        return None
     overlap = supervoxel_overlap(a, b)
     sides = find_evidence(a, b, overlap, why)
     objects: Objects = compare_objects(a, b, object_history(a, b, overlap), sides, why)
