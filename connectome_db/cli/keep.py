@@ -12,6 +12,8 @@ from rich.table import Table
 from connectome_db.cli.console import OUT, ProjectOption, open_project
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from connectome_db.versions.gc import Sweep
     from connectome_db.versions.rollback import Rollback
     from connectome_db.versions.rollbackproof import Proof
@@ -70,14 +72,11 @@ def _show_sweep(sweep: Sweep, force: bool) -> None:
             kept = f"{line.kept:,}" if line.kept else ""
             table.add_row(line.name, kept, f"{line.things:,}", size(line.freed_bytes), size(line.named_bytes))
     OUT.print(table)
-    names = ", ".join(sweep.revisions[:8]) + (
-        f" and {len(sweep.revisions) - 8} more" if len(sweep.revisions) > 8 else ""
-    )
-    OUT.print(f"kept: {names}", highlight=False, soft_wrap=True)
+    OUT.print(f"kept: {_some(sweep.revisions, 8)}", highlight=False, soft_wrap=True)
     for doubt in sweep.doubts:
         what = f"{doubt.ledgers} trees that may be theirs are kept" if doubt.ledgers >= 0 else "every unit is kept"
         OUT.print(
-            f"[yellow]{doubt.stage}[/]: not in DVC's cache: {', '.join(doubt.revisions)}; {what}",
+            f"[yellow]{doubt.stage}[/]: not in DVC's cache: {_some(doubt.revisions, 4)}; {what}",
             highlight=False,
             soft_wrap=True,
         )
@@ -89,6 +88,10 @@ def _show_sweep(sweep: Sweep, force: bool) -> None:
         OUT.print(f"Freed {size(sweep.freed_bytes)}. The rest is still held by data/ or by DVC's cache (`dvc gc`).")
     else:
         OUT.print(f"Nothing was removed. `connectome gc --force` frees {size(sweep.freed_bytes)}.", highlight=False)
+
+
+def _some(names: Sequence[str], n: int) -> str:
+    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
 
 
 def rollback(
@@ -126,8 +129,8 @@ def rollback(
         sys.stdout.write(json.dumps(_rollback_json(plan, proof, dry_run), indent=1) + "\n")
     elif proof is not None:
         _show_proof(plan, proof)
-    elif not dry_run:
-        OUT.print("Nothing was run: `dvc repro` makes data/ follow.")
+    else:
+        OUT.print("Nothing was changed." if dry_run else "Nothing was run: `dvc repro` makes data/ follow.")
     if proof is not None and proof.wrong:
         raise typer.Exit(1)
 
@@ -164,9 +167,9 @@ def _show_rollback(plan: Rollback) -> None:
 def _show_proof(plan: Rollback, proof: Proof) -> None:
     table = Table(header_style="bold")
     table.add_column("stage", no_wrap=True)
-    for title in ("units", "inside", f"as at {plan.revision.name}", "as before", "seams", "computed"):
+    for title in ("units", "inside", f"as {plan.revision.name}", "as before", "seams", "computed"):
         table.add_column(title, justify="right")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for s in proof.stages:
         numbers = (s.units, s.inside, s.as_then, s.as_before, s.seams, s.computed)
         table.add_row(s.stage, *(f"{n:,}" for n in numbers), s.source)

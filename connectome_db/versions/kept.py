@@ -76,13 +76,12 @@ def find_kept(project: Project, *, all_commits: bool = False, days: float = 0.0)
     root = project.root.resolve()
     revisions, locks = _locks(root, all_commits=all_commits, days=days)
     store = Store(project.store)
-    stages = sorted({s.name for s in project.stages} | set(store.stages()) | {s for k in locks for s in k.stages})
     current, notes = _wanted_now(project)
     keys: dict[str, pa.Array] = {}
     whole: set[str] = set()
     kept_ledgers: set[Path] = set()
     doubts: list[Doubt] = []
-    for stage in stages:
+    for stage in store.stages():  # of others, there is nothing to keep
         found = _of_stage(root, project.store, stage, locks, days)
         found.keys.append(pa.array(current.get(stage, ()), type=pa.string()))
         keys[stage] = pc.unique(pa.concat_arrays(found.keys))
@@ -108,17 +107,17 @@ def _of_stage(root: Path, store: Path, stage: str, locks: Sequence[_Lock], days:
     found = _Found([], [])
     known: set[tuple[str, ...]] = set()  # fingerprints of the trees whose units were read
     here = root / "data" / stage
-    trees: list[tuple[str, Mapping[str, Path] | None]] = []
+    trees: list[tuple[list[str], Mapping[str, Path] | None]] = []
     if here.is_dir():
-        trees.append((WORKING_TREE, _if_whole({n: here / n for n in FINGERPRINT})))
+        trees.append(([WORKING_TREE], _if_whole({n: here / n for n in FINGERPRINT})))
     for listing in sorted({k.stages[stage] for k in locks if stage in k.stages}):
         mine = [k for k in locks if k.stages.get(stage) == listing]
-        trees.append((", ".join(n for k in mine for n in k.revisions), _tree(root, stage, listing, mine)))
-    missing = []
-    for name, files in trees:
+        trees.append(([n for k in mine for n in k.revisions], _tree(root, stage, listing, mine)))
+    missing: list[str] = []
+    for names, files in trees:
         units = _keys(files["units.parquet"]) if files else None
         if files is None or units is None:
-            missing.append(name)
+            missing += names
         else:
             found.keys.append(units)
             known.add(tuple(_sha256(files[n]) for n in FINGERPRINT))
@@ -135,7 +134,7 @@ def _of_stage(root: Path, store: Path, stage: str, locks: Sequence[_Lock], days:
             found.ledgers.append(entry)
     if missing:
         doubtful = sum(tuple(k.files.get(n, "") for n in FINGERPRINT) not in known for k in ledgers)
-        found.doubt = Doubt(stage, tuple(missing), doubtful if ledgers else -1)
+        found.doubt = Doubt(stage, tuple(dict.fromkeys(missing)), doubtful if ledgers else -1)
     return found
 
 
