@@ -8,7 +8,7 @@ alone is no difference.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,13 +36,15 @@ class Supervoxels:
     """Supervoxels of one revision, ascending by id, as far as they matter to a comparison.
 
     `thing` numbers them across both revisions: equal voxels, equal number. `own` is the set of causes of a supervoxel
-    whose voxels differ (empty for the others), `near` that of all evidence that touches it and differs.
+    whose voxels differ (empty for the others), `near` that of all evidence that touches it and differs, and `called`
+    that of a supervoxel which has the same voxels under another id.
     """
 
     ids: U64
     thing: I64
     own: I64
     near: I64
+    called: I64
 
     def at(self, ids: U64) -> I64:
         """Rows of supervoxel ids; -1 for unknown ones."""
@@ -67,21 +69,19 @@ def find_evidence(a: Revision, b: Revision, overlap: pa.Table, why: Attribution)
     same_a, same_b = _equal(overlap, *tables)
     thing_a, thing_b = np.arange(len(ids[0])), np.arange(len(ids[1])) + len(ids[0])
     thing_b[same_b] = same_a
-    own = []
-    for table, same in zip(tables, (same_a, same_b), strict=True):
-        differs = np.ones(table.num_rows, dtype=bool)
+    own, called = [], []
+    for table, same, other in zip(tables, (same_a, same_b), (ids[1][same_b], ids[0][same_a]), strict=True):
+        causes = why.stages["segment"].of(table["unit"].to_numpy())
+        differs, renamed = np.ones(table.num_rows, dtype=bool), np.zeros(table.num_rows, dtype=bool)
         differs[same] = False
-        causes = np.zeros(table.num_rows, dtype=np.int64)
-        causes[differs] = why.stages["segment"].of(table["unit"].to_numpy()[differs])
-        own.append(causes)
-    sides = [Supervoxels(i, t, o, o) for i, t, o in zip(ids, (thing_a, thing_b), own, strict=True)]
+        renamed[same] = table["supervoxel"].to_numpy()[same] != other
+        own.append(np.where(differs, causes, NOTHING))
+        called.append(np.where(renamed, causes, NOTHING))
+    sides = [Supervoxels(*columns) for columns in zip(ids, (thing_a, thing_b), own, own, called, strict=True)]
     contacts = _touching(a, b, sides, why, "score", "contact", ["area_nm2", "affinity"], AFFINITIES)
     accepted = _touching(a, b, sides, why, "overlap", "overlap", ["accepted"], (APRON,))
     near = [why.sets.union(why.sets.union(s.own, c), o) for s, c, o in zip(sides, contacts, accepted, strict=True)]
-    return (
-        Supervoxels(sides[0].ids, sides[0].thing, sides[0].own, near[0]),
-        Supervoxels(sides[1].ids, sides[1].thing, sides[1].own, near[1]),
-    )
+    return replace(sides[0], near=near[0]), replace(sides[1], near=near[1])
 
 
 def _equal(overlap: pa.Table, a: pa.Table, b: pa.Table) -> tuple[I64, I64]:

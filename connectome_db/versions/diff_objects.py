@@ -77,8 +77,9 @@ def compare_objects(
     counted = history.filter(pc.field("counts"))
     x, y = positions(ids_a, counted["object_a"].to_numpy()), positions(ids_b, counted["object_b"].to_numpy())
     group_a, group_b, n = _groups(history, ids_a, ids_b, x, y)
-    reasons = _reasons(a, b, (ids_a, ids_b), (group_a, group_b), n, sides, why)
-    table = _table(objects, (group_a, group_b), n, history, reasons, why)
+    about = _describe(objects, (group_a, group_b), n, history)
+    reasons = _reasons(a, b, (ids_a, ids_b), (group_a, group_b), about.kind == "renamed", sides, why)
+    table = _table(objects, (group_a, group_b), n, about, reasons, why)
     return Objects(ids_a, ids_b, group_a, group_b, _one_heir(history, ids_a, ids_b), reasons, table)
 
 
@@ -107,22 +108,29 @@ def _one_heir(history: pa.Table, ids_a: U64, ids_b: U64) -> I64:
 
 
 def _reasons(
-    a: Revision, b: Revision, ids: tuple[U64, U64], groups: tuple[I64, I64], n: int,
+    a: Revision, b: Revision, ids: tuple[U64, U64], groups: tuple[I64, I64], renamed: Mask,
     sides: tuple[Supervoxels, Supervoxels], why: Attribution,
 ) -> Reasons:  # fmt: skip
-    """The causes of each group."""
+    """The causes of each group; `renamed` marks groups of one object that has another name and nothing else."""
+    n = len(renamed)
     members = [_members(r, side, known) for r, side, known in zip((a, b), sides, ids, strict=True)]
     rows = np.concatenate([g[m] for g, m in zip(groups, members, strict=True)])
-    near, own_voxels = (np.concatenate([getattr(s, name) for s in sides]) for name in ("near", "own"))
     inside = rows >= 0
-    local = why.sets.gather(rows[inside], near[inside], n)
-    voxels = why.sets.gather(rows[inside], own_voxels[inside], n) != NOTHING
+    local, voxels, names = (
+        why.sets.gather(rows[inside], np.concatenate([getattr(s, of) for s in sides])[inside], n)
+        for of in ("near", "own", "called")
+    )
+    local = np.where(renamed, why.sets.union(voxels, names), local)
     own = why.sets.union_all(np.concatenate([why.stages[s].own for s in ONCE]))
-    evidence, itself = local != NOTHING, np.full(n, own != NOTHING)
+    evidence = local != NOTHING
+    itself = (own != NOTHING) & ~(renamed & evidence)  # an object is named by its supervoxels
     decided = ~(evidence & itself)
-    trial = try_parameters(a, b, why) if own != NOTHING and evidence.any() else None
+    trial = None if decided.all() else try_parameters(a, b, why)
     if trial is not None:
-        evidence, itself, decided = _judge(trial, ids, groups, n, sides, members, evidence, voxels)
+        found = _judge(trial, ids, groups, n, sides, members, evidence, voxels != NOTHING)
+        evidence, itself, decided = (
+            np.where(renamed, x, y) for x, y in zip((evidence, itself, decided), found, strict=True)
+        )
     local = np.where(evidence, local, NOTHING)
     causes = why.sets.union(local, np.where(itself, own, NOTHING))
     indirect = causes == NOTHING
@@ -189,9 +197,16 @@ def _group_any(marked: Mask, group: I64, n: int) -> Mask:
     return np.bincount(group[marked & (group >= 0)], minlength=n) > 0
 
 
-def _table(
-    objects: list[pa.Table], groups: tuple[I64, I64], n: int, history: pa.Table, reasons: Reasons, why: Attribution
-) -> pa.Table:
+@dataclass(frozen=True)
+class _Groups:
+    """Per group: its kind, its voxels in either revision, and those that are in it in both."""
+
+    kind: npt.NDArray[np.str_]
+    sizes: list[I64]
+    shared: I64
+
+
+def _describe(objects: list[pa.Table], groups: tuple[I64, I64], n: int, history: pa.Table) -> _Groups:
     counts = [np.bincount(g[g >= 0], minlength=n) for g in groups]
     sizes = [_total(t["size_vx"].to_numpy(), g, n) for t, g in zip(objects, groups, strict=True)]
     pairs = history.filter(pc.is_valid(pc.field("object_a")) & pc.is_valid(pc.field("object_b")))
@@ -203,6 +218,12 @@ def _table(
          (counts[0] > 1) & (counts[1] > 1), (shared == sizes[0]) & (shared == sizes[1])],
         ["appeared", "vanished", "split", "merged", "mixed", "renamed"], "changed",
     )  # fmt: skip
+    return _Groups(kind, sizes, shared)
+
+
+def _table(
+    objects: list[pa.Table], groups: tuple[I64, I64], n: int, about: _Groups, reasons: Reasons, why: Attribution
+) -> pa.Table:
     low = np.full((n, 3), np.iinfo(np.int64).max)
     high = np.full((n, 3), np.iinfo(np.int64).min)
     for table, group in zip(objects, groups, strict=True):
@@ -212,12 +233,12 @@ def _table(
     return pa.table(
         {
             "change": pa.array(np.arange(n), pa.int64()),
-            "kind": pa.array(kind.tolist(), pa.string()),
+            "kind": pa.array(about.kind.tolist(), pa.string()),
             "objects_a": _lists(objects[0]["object"].to_numpy(), groups[0], n),
             "objects_b": _lists(objects[1]["object"].to_numpy(), groups[1], n),
-            "size_a_vx": sizes[0],
-            "size_b_vx": sizes[1],
-            "shared_vx": shared,
+            "size_a_vx": about.sizes[0],
+            "size_b_vx": about.sizes[1],
+            "shared_vx": about.shared,
             **dict(zip(BOX, np.concatenate([low, high], axis=1).T, strict=True)),
             "causes": why.sets.lists(reasons.causes),
             "certain": reasons.certain,

@@ -157,9 +157,11 @@ def _reasons(
         why.sets.union(*(np.where(at >= 0, made.of(u, which), NOTHING) for u, at in zip(units, (x, y), strict=True)))
         for which in (made.total, why.sets.union(made.own, image))
     )
-    cleft = np.zeros(len(rows), dtype=bool)
-    cleft[both] = (sides[0].cleft()[x[both]] != sides[1].cleft()[y[both]]).any(axis=1)
-    causes = np.where(both, np.where(cleft, of_cleft, NOTHING), of_unit)
+    cleft, name = np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
+    i, k = x[both], y[both]
+    cleft[both] = (sides[0].cleft()[i] != sides[1].cleft()[k]).any(axis=1)
+    name[both] = sides[0].ids[i] != sides[1].ids[k]
+    causes = np.where(both, np.where(cleft, of_cleft, np.where(name, of_unit, NOTHING)), of_unit)
     sure = why.sets.sizes(causes) <= 1
     for end in ("pre", "post"):
         more, known, far = _of_end(end, sides, (x, y), both, what == RENAMED, of_unit, objects, supervoxels, why)

@@ -27,19 +27,17 @@ def told(
     thresholds: tuple[float, float] = (0.5, 0.5),
     *,
     known_code: bool = True,
+    named: dict[int, int] | None = None,
 ) -> Told:
     """By the objects of each group that differs: its causes, and whether they are certain.
 
-    A contact k that differs lies in block k + 1, which gets a region of its own.
+    A contact k that differs lies in block k + 1, which gets a region of its own; so does a supervoxel that is `named`.
     """
-    weakened = [k + 1 for k in old if old[k] != new[k]]
+    weakened = [*(k + 1 for k in old if old[k] != new[k]), *(named or ())]
     a = column(tmp_path / "a", old, thresholds[0], known_code=known_code)
-    b = column(tmp_path / "b", new, thresholds[1], weakened=weakened, known_code=known_code)
+    b = column(tmp_path / "b", new, thresholds[1], weakened=weakened, known_code=known_code, named=named)
     why = attribute(a.root, b.root)
-    overlap = overlap_of()
-    found = compare_objects(
-        a, b, object_history(a, b, overlap), find_evidence(a, b, overlap, why), why
-    ).table.to_pylist()
+    found = compared(a, b, why, named).table.to_pylist()
     names = [c.region or f"{c.stage}.{c.name}" for c in why.sets.causes]
     assert set(names) == {f"around {k}" for k in weakened} | ({THRESHOLD} if len(set(thresholds)) > 1 else set())
     assert not any(r["indirect"] for r in found)
@@ -49,8 +47,8 @@ def told(
     }
 
 
-def compared(a: Revision, b: Revision, why: Attribution) -> Objects:
-    overlap = overlap_of()
+def compared(a: Revision, b: Revision, why: Attribution, named: dict[int, int] | None = None) -> Objects:
+    overlap = overlap_of(named)
     return compare_objects(a, b, object_history(a, b, overlap), find_evidence(a, b, overlap, why), why)
 
 
@@ -104,3 +102,11 @@ def test_where_either_would_have_done_it_is_not_certain(tmp_path: Path) -> None:
 def test_what_cannot_be_tried_is_not_certain(tmp_path: Path) -> None:
     found = told(tmp_path, GOOD, GOOD | {2: 0.1}, (0.5, 0.6), known_code=False)
     assert found == {(1, 3): ({"around 3", THRESHOLD}, False)}
+
+
+def test_a_new_name_is_not_the_work_of_the_threshold(tmp_path: Path) -> None:
+    old = GOOD | {5: 0.55}
+    assert told(tmp_path, old, old, (0.5, 0.6), named={1: 101}) == {
+        (1, 2): ({"around 1"}, True),  # the object of 1 2 3 was called 1, and is now called 2
+        (4, 6): ({THRESHOLD}, True),
+    }
