@@ -348,6 +348,7 @@ def connectome(root: Path, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_command_with_dvc(own_history: Path) -> None:
     """From v2 to v1, parameters are v1's again: DVC's run cache has it all, and no stage is started."""
     root = own_history
