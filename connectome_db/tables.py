@@ -73,8 +73,8 @@ def to_bytes(table: pa.Table) -> bytes:
 
 
 def write_small(table: pa.Table, path: Path) -> None:
-    """Write a ledger table (units, reads, parts) as a new file."""
-    pq.write_table(table, path, compression="zstd", row_group_size=1 << 17)
+    """Write a ledger table (units, reads, parts) as a new file. Small row groups: questions are about few units."""
+    pq.write_table(table, path, compression="zstd", row_group_size=1 << 13)
 
 
 def write_sorted(output: Rows, parts: Iterable[Path], path: Path) -> None:

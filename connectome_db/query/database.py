@@ -187,6 +187,8 @@ def open_database(
             "memory_limit": memory_limit,
             "threads": threads,
             "temp_directory": str(root / ".connectome" / "tmp"),
+            # A join with few units skips the row groups that hold none of them; DuckDB does so for 50 by default.
+            "dynamic_or_filter_threshold": 5000,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "allow_community_extensions": False,

@@ -23,8 +23,12 @@ from connectome_db.query.units import Key, unit_traces
 
 _SYNAPSES = "SELECT * FROM synapse WHERE synapse IN (SELECT unnest($ids::UBIGINT[]))"
 _READ_BLOCKS = """
-SELECT DISTINCT unit, upstream_unit FROM unit_edge
-WHERE stage = 'segment' AND input = 'render.image' AND unit IN (SELECT unnest($ids::UBIGINT[]))
+WITH r AS MATERIALIZED (
+  SELECT * FROM unit_read
+  WHERE stage = 'segment' AND input = 'render.image' AND unit IN (SELECT unnest($ids::UBIGINT[]))
+)
+SELECT DISTINCT r.unit, p.unit AS upstream_unit FROM r JOIN part p ON p.stage = 'render' AND p.output = r.input
+  AND p.z0 < r.z1 AND r.z0 < p.z1 AND p.y0 < r.y1 AND r.y0 < p.y1 AND p.x0 < r.x1 AND r.x0 < p.x1
 """
 
 
