@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,14 @@ def changed(project: Project, stage: AnyStage, recorded_format: int = FORMAT) ->
     if recorded_format != FORMAT:
         return (f"format {recorded_format} of keys, now {FORMAT}",)
     run = _run(project, stage.name)
-    commits = [c for c in ((run.get("code") or {}).get("git") or {}, run.get("git") or {}) if c.get("commit")]
+    commits = [c["commit"] for c in ((run.get("code") or {}).get("git"), run.get("git")) if c and c.get("commit")]
     roots, files = code_roots(stage)
     found = []
     for module in closure(*roots, files=files):
-        olds = [text for c in commits if (text := _show(module.file, c["commit"])) is not None]
-        if not olds:
-            if not any(_knows(module.file.parent, c["commit"]) for c in commits):
-                return None
-            found.append(module.name)  # it did not exist then
-        elif all(_digest(old) != module.digest for old in olds):
+        commit = next((c for c in commits if _knows(module.file.parent, c)), None)
+        if commit is None:
+            return None
+        if _digest_at(module.file, commit) != module.digest:
             found.append(module.name)
     return tuple(found) or None
 
@@ -52,16 +51,16 @@ def _git(folder: Path, *words: str) -> bytes | None:
     return done.stdout if done.returncode == 0 else None
 
 
+@lru_cache(maxsize=1024)
 def _knows(folder: Path, commit: str) -> bool:
     return _git(folder, "cat-file", "-e", f"{commit}^{{commit}}") is not None
 
 
-def _show(file: Path, commit: str) -> bytes | None:
-    return _git(file.parent, "show", f"{commit}:./{file.name}")
-
-
-def _digest(source: bytes) -> str | None:
+@lru_cache(maxsize=1024)
+def _digest_at(file: Path, commit: str) -> str | None:
+    """Digest of a module's code at a commit; None when it was not there, or was no Python."""
+    source = _git(file.parent, "show", f"{commit}:./{file.name}")
     try:
-        return source_digest(source)
+        return None if source is None else source_digest(source)
     except (SyntaxError, ValueError):
         return None
