@@ -78,7 +78,7 @@ def section_parts(output: Rows, table: pa.Table) -> tuple[Parts, list[int]]:
     """Parts of a `once` table that changes by section: digest, box and row count per section."""
     unit = table["unit"].to_numpy()
     codes, first = np.unique(unit, return_index=True)
-    last = np.append(first[1:], len(unit))
+    last = np.append(first[1:], len(unit))[: len(codes)]  # of no rows there is no section
     boxes, digests, rows = [], [], []
     for code, a, b in zip(codes, first.tolist(), last.tolist(), strict=True):
         mine = table.slice(a, b - a).combine_chunks()

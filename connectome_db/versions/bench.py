@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from connectome_db.environment import packages
 from connectome_db.errors import StoreError
 from connectome_db.store import Output, Store
@@ -19,6 +21,26 @@ Difference = tuple[str, str, str]
 """A field of a store record, what it should be, and what it is."""
 Entry = tuple[str, Path]
 """The text of a store record, and the file that holds it."""
+
+
+class Values:
+    """A column of texts that is not copied into a Python list: a stage may have a million units."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._column = column.combine_chunks()
+
+    def __getitem__(self, i: int) -> str:
+        return str(self._column[i].as_py())
+
+
+class Rows:
+    """Rows of a table, each made when it is asked for."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._columns = {name: table[name].combine_chunks() for name in table.column_names}
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return {name: column[i].as_py() for name, column in self._columns.items()}
 
 
 @dataclass(frozen=True)
@@ -33,9 +55,9 @@ class Bench:
     tree: Tree
     units: Units
     store: Store
-    wanted: Mapping[str, Sequence[str]]
-    in_data: Mapping[str, Sequence[str]]
-    executions: Sequence[Mapping[str, Any]] | None
+    wanted: Mapping[str, Values | list[str]]
+    in_data: Mapping[str, list[str]]
+    executions: Rows | None
 
     @property
     def folder(self) -> Path:

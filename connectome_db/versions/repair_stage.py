@@ -19,7 +19,7 @@ from connectome_db.runner import Outcome
 from connectome_db.spec import Rows
 from connectome_db.store import Store
 from connectome_db.tables import write_small
-from connectome_db.versions.bench import Bench
+from connectome_db.versions.bench import Bench, Values
 from connectome_db.versions.findings import Checked, Problem
 from connectome_db.versions.rederive import derive, same_code
 from connectome_db.versions.repair_units import Mended, UnitMender, relink
@@ -132,7 +132,8 @@ class StageMender:
         units = tree.units
         if units is None:
             return None
-        store, wanted = Store(self.project.store), {}
+        store = Store(self.project.store)
+        wanted: dict[str, Values | list[str]] = {}
         everything = np.ones(len(units), dtype=bool)
         for o in tree.stage.outputs:
             if isinstance(o, Rows) and o.part == "section":
@@ -140,7 +141,7 @@ class StageMender:
                 if digest:
                     wanted[o.name] = [digest]
             elif (parts := parts_of(tree, o.name)) is not None and len(parts) == len(units):
-                wanted[o.name] = parts["digest"].to_pylist()
+                wanted[o.name] = Values(parts["digest"])
         rows = executions(tree, open_provenance(tree, self.outs), Checked(self.name))
         return Bench(tree, units, store, wanted, {}, rows)
 

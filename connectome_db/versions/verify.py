@@ -24,7 +24,8 @@ from connectome_db.geometry import Box
 from connectome_db.runner import locked
 from connectome_db.spec import LISTED, RAW, AnyStage, Rows
 from connectome_db.store import Store
-from connectome_db.versions.bench import Bench, Entry, UnitChecked
+from connectome_db.versions.bench import Bench, Entry, UnitChecked, Values
+from connectome_db.versions.bench import Rows as Executions
 from connectome_db.versions.findings import OTHERWISE, Checked, Problem, Report, first_few, swapped
 from connectome_db.versions.trees import Tree, Units, locked_outs, open_tree
 from connectome_db.versions.verify_provenance import (
@@ -198,15 +199,15 @@ def choose_units(units: Units, options: Options) -> npt.NDArray[np.bool_]:
 
 
 def _check_units(
-    tree: Tree, units: Units, chosen: npt.NDArray[np.bool_], rows: Sequence[Mapping[str, object]] | None,
+    tree: Tree, units: Units, chosen: npt.NDArray[np.bool_], rows: Executions | None,
     done: Checked, options: Options, tell: Callable[[int], None],
 ) -> dict[str, list[int]]:  # fmt: skip
     """Tables first, then all units in threads, then what lies in volumes without belonging to a unit.
 
     Returns, per output, the units whose digest in parts.parquet is wrong.
     """
-    wanted: dict[str, Sequence[str]] = {}
-    in_data: dict[str, Sequence[str]] = {o.name: [""] * len(units) for o in tree.tables}
+    wanted: dict[str, Values | list[str]] = {}
+    in_data: dict[str, list[str]] = {}
     sound = (tree.parts is not None and tree.vouched("parts.parquet") is not False) or tree.witness("parts.parquet")
     for o in tree.stage.outputs:
         if isinstance(o, Rows):
@@ -221,7 +222,7 @@ def _check_units(
                 continue
         parts = parts_of(tree, o.name)
         if sound and parts is not None and np.array_equal(parts["unit"].to_numpy(), units.codes):
-            wanted[o.name] = parts["digest"].to_pylist()
+            wanted[o.name] = Values(parts["digest"])
     store = Store(tree.project.store)
     shards = bad_shards(store, tree.name)
     done.problems += [problem(tree, "damaged records", p, "shard", "unit records", "no Parquet") for p in shards]

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from connectome_db.errors import ConnectomeError, StoreError
 from connectome_db.inputs import open_manifest
 from connectome_db.store import Record, Store, parse_record
+from connectome_db.versions.bench import Rows
 from connectome_db.versions.differences import json_differences, table_differences, told
 from connectome_db.versions.findings import OTHERWISE, Checked, Problem
 from connectome_db.versions.trees import Committed, Tree, committed, file_digest, listing_path, md5, read, sha256
@@ -154,7 +155,7 @@ def records_of(store: Store, stage: str, keys: Sequence[str]) -> dict[str, Recor
     return out
 
 
-def executions(tree: Tree, there: Provenance, done: Checked) -> list[dict[str, Any]] | None:
+def executions(tree: Tree, there: Provenance, done: Checked) -> Rows | None:
     """Rows of executions.parquet in the order of the units; None when the file is not sound or of other units."""
     data = read(there.folder / EXECUTIONS) if there.vouched(EXECUTIONS) is not False else there.witness(EXECUTIONS)
     units = tree.units
@@ -163,14 +164,13 @@ def executions(tree: Tree, there: Provenance, done: Checked) -> list[dict[str, A
     try:
         table = pq.read_table(pa.BufferReader(data))
         same = np.array_equal(table["unit"].to_numpy(), units.codes) and table["unit_key"].to_pylist() == units.keys
-        rows: list[dict[str, Any]] = table.to_pylist()
     except (pa.ArrowException, KeyError, OSError):
         return None
     if not same:
         done.problems.append(
             problem(tree, "stale", there.folder / EXECUTIONS, "stale", "the units of data/", "units of another version")
         )
-    return rows if same else None
+    return Rows(table) if same else None
 
 
 def check_cache(tree: Tree, outs: Mapping[str, str], there: Provenance) -> list[Problem]:

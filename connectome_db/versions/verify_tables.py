@@ -79,12 +79,19 @@ def check_table(tree: Tree, units: Units, output: Rows, chosen: npt.NDArray[np.b
     return TableChecked(problems, digests, size if chosen.any() or name in tree.found else 0)
 
 
-def _groups(path: Path) -> Iterator[pa.Table]:
-    """Row groups of a table, each ending where a unit ends. Raises StoreError for a damaged file."""
+def _groups(path: Path, codes: npt.NDArray[np.uint64] | None = None) -> Iterator[pa.Table]:
+    """Row groups of a table, each ending where a unit ends; with `codes` (ascending), only those that may hold them.
+
+    Raises StoreError for a damaged file.
+    """
     try:
         file = pq.ParquetFile(path)
         held: list[pa.Table] = []
         for k in range(file.num_row_groups):
+            if codes is not None and not _may_hold(file, k, codes):
+                yield from held
+                held = []
+                continue
             table = pa.concat_tables([*held, file.read_row_group(k)]).combine_chunks()
             held = []
             unit = table["unit"].to_numpy()
@@ -94,17 +101,26 @@ def _groups(path: Path) -> Iterator[pa.Table]:
                 last = int(np.searchsorted(unit, unit[-1]))
                 held, table = [table.slice(last)], table.slice(0, last)
             yield table
+        yield from held
     except (pa.ArrowException, OSError, KeyError) as e:
         raise StoreError(str(e).strip() or type(e).__name__) from e
 
 
-def _slices(table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-    """Unit code and rows of every unit in a table that is sorted by unit."""
+def _may_hold(file: pq.ParquetFile, group: int, codes: npt.NDArray[np.uint64]) -> bool:
+    """False when a row group's statistics say that none of the units is in it."""
+    known = file.metadata.row_group(group).column(file.schema_arrow.get_field_index("unit")).statistics
+    if known is None or not known.has_min_max:
+        return True
+    at = int(np.searchsorted(codes, np.uint64(known.min)))
+    return at < len(codes) and int(codes[at]) <= int(known.max)
+
+
+def _slices(table: pa.Table) -> Iterator[tuple[int, int, int]]:
+    """Code, first row and end of every unit in a table that is sorted by unit."""
     unit = table["unit"].to_numpy()
     codes, first = np.unique(unit, return_index=True)
-    ends = np.append(first[1:], len(unit))
-    for code, a, b in zip(codes.tolist(), first.tolist(), ends.tolist(), strict=True):
-        yield code, table.slice(a, b - a).combine_chunks()
+    ends = np.append(first[1:], len(unit))[: len(codes)]  # of no rows there is no unit
+    yield from zip(codes.tolist(), first.tolist(), ends.tolist(), strict=True)
 
 
 def _check_rows(
@@ -115,12 +131,12 @@ def _check_rows(
     count, strange = [0] * len(units), []
     for i in np.flatnonzero(chosen).tolist():
         digests[i] = empty
-    for table in _groups(place.path):
-        for code, rows in _slices(table):
+    for table in _groups(place.path, None if chosen.all() else units.codes[chosen]):
+        for code, a, b in _slices(table):
             if code not in row_of:
                 strange.append(title(units.kind, code))
             elif chosen[i := row_of[code]]:
-                count[i], digests[i] = rows.num_rows, table_digest(rows)
+                count[i], digests[i] = b - a, table_digest(table.slice(a, b - a).combine_chunks())
     problems = []
     if strange:
         problems.append(place.say("foreign rows", found=f"rows of units that there are not: {first_few(strange)}"))

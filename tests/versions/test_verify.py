@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from connectome_db import config, runner
+from connectome_db import config, runner, tables
 from connectome_db import store as store_module
 from connectome_db.cli.main import app
 from connectome_db.config import Project
@@ -216,6 +217,39 @@ def test_only_what_was_chosen_is_decoded(own_history: Path) -> None:
     assert verify(project, ["segment"], Options(box=there)).ok
 
 
+def test_a_table_of_many_row_groups_is_read_where_its_units_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "ROW_GROUP", 3)
+    project = config.load(make_project(tmp_path / "p").root, TOY)
+    run_all(project)
+    path = project.data("counts") / "count.parquet"
+    file = pq.ParquetFile(path)
+    assert file.num_row_groups > 2
+    units = pq.read_table(project.data("counts") / "units.parquet")["unit"].to_pylist()
+    wrong = file.read_row_group(1)["unit"][0].as_py()
+    table = pq.read_table(path)
+    row = table["unit"].to_pylist().index(wrong)
+    voxels = table["voxels"].to_pylist()
+    voxels[row] += 1
+    at = table.column_names.index("voxels")
+    changed = table.set_column(at, table.schema.field("voxels"), pa.array(voxels, pa.int64()))
+    for group in (3, 5, 100):  # also where groups end within units
+        path.unlink()
+        pq.write_table(changed, path, row_group_size=group)
+        found = []
+        for seed in range(12):
+            options = Options(sample=0.25, seed=seed)
+            tree = open_tree(project, project.stage("counts"), {})
+            assert tree.units is not None
+            chosen = bool(choose_units(tree.units, options)[units.index(wrong)])
+            report = verify(project, ["counts"], options)
+            assert [p.code for p in report.problems if p.what == "damaged rows"] == [wrong] * chosen
+            found.append(chosen)
+        assert any(found)
+        assert not all(found)
+
+
 def test_toy_stages_outside_dvc(tmp_path: Path) -> None:
     made = make_project(tmp_path / "p")
     project = config.load(made.root, TOY)
@@ -227,6 +261,17 @@ def test_toy_stages_outside_dvc(tmp_path: Path) -> None:
     assert [(p.what, p.path) for p in report.problems] == [("edited record", "data/paint/labels/info")]
     repair(project, report)
     assert notes(project) == []
+
+
+def test_all_rows_of_a_table_by_sections_are_missed(own_history: Path) -> None:
+    project = config.load(own_history, STAGES)
+    path = project.data("align") / "section_transform.parquet"
+    empty = pq.read_table(path).slice(0, 0)
+    path.unlink()
+    pq.write_table(empty, path)
+    assert {(p.what, p.unit) for p in verify(project, ["align"]).problems} == {
+        ("missing rows", f"section {z}") for z in range(10)
+    }
 
 
 def test_swapped_takes_two() -> None:
