@@ -18,20 +18,21 @@ from connectome_db.spec import AnyStage
 def changed(project: Project, stage: AnyStage, recorded_format: int = FORMAT) -> tuple[str, ...] | None:
     """Modules whose code is not that of the commit which the stage's last run recorded; None when git cannot say.
 
-    A module of the package is looked up in the package's checkout, a user's own stage in the project's.
+    A module of the package is looked up in the package's checkout, a user's own stage in the project's. A name ends in
+    "?" when that checkout had changes that no commit holds: then the commit is not quite what ran.
     """
     if recorded_format != FORMAT:
         return (f"format {recorded_format} of keys, now {FORMAT}",)
     run = _run(project, stage.name)
-    commits = [c["commit"] for c in ((run.get("code") or {}).get("git"), run.get("git")) if c and c.get("commit")]
+    checkouts = [c for c in ((run.get("code") or {}).get("git"), run.get("git")) if c and c.get("commit")]
     roots, files = code_roots(stage)
     found = []
     for module in closure(*roots, files=files):
-        commit = next((c for c in commits if _knows(module.file.parent, c)), None)
-        if commit is None:
+        then = next((c for c in checkouts if _knows(module.file.parent, c["commit"])), None)
+        if then is None:
             return None
-        if _digest_at(module.file, commit) != module.digest:
-            found.append(module.name)
+        if _digest_at(module.file, then["commit"]) != module.digest:
+            found.append(module.name + ("?" if then.get("dirty") else ""))
     return tuple(found) or None
 
 

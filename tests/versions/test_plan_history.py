@@ -163,6 +163,9 @@ def test_an_edit_of_a_kernel_reaches_the_stages_that_import_it(own_history: Path
     assert {s.stage for s in seen.stages if "code" in s.reasons.counts()} == {"score"}
     assert of(seen, "score").reasons.code == ("kernels.contact",)
     assert plan_text.why(of(seen, "score"), ()) == ["code: kernels.contact"]
+    run = own_history / "provenance" / "score" / "run.json"
+    run.write_text(run.read_text().replace('"dirty": false', '"dirty": true'))
+    assert of(look(own_history), "score").reasons.code == ("kernels.contact?",)
     assert states(seen)["score"] == (0, 0, 0, 32)
     assert {s.stage for s in seen.stages if s.count(PERHAPS)} == {"agglomerate", "graph"}
     outcomes = run_all(config.load(own_history, STAGES))  # the code that runs is the old one: equal contacts
