@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Test files are shared out over this many processes; JOBS=0 runs them in one.
+JOBS ?= 2
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test lint bench docs setup clean
@@ -18,7 +20,7 @@ demo: $(STAMP)
 	$(BIN)/connectome demo demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
