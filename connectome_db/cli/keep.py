@@ -165,6 +165,8 @@ def _show_rollback(plan: Rollback) -> None:
 
 
 def _show_proof(plan: Rollback, proof: Proof) -> None:
+    from connectome_db.versions.rollback import UNDO
+
     table = Table(header_style="bold")
     table.add_column("stage", no_wrap=True)
     for title in ("units", "inside", f"as {plan.revision.name}", "as before", "seams", "computed"):
@@ -181,7 +183,11 @@ def _show_proof(plan: Rollback, proof: Proof) -> None:
             OUT.print(f"[bold red]wrong:[/] {_plain(line)}", highlight=False, soft_wrap=True)
         return
     OUT.print("[green]Every unit that reads nothing of the region is as before.[/]", highlight=False)
+    for m in plan.models:
+        if m.files:
+            OUT.print(f"models/{m.name} is new: `git add` or `dvc add` it.", highlight=False)
     OUT.print(f"Keep it: git commit -am 'Roll {plan.region} back to {plan.revision.name}'", highlight=False)
+    OUT.print(f"Undo it: cp {UNDO} params.yaml && dvc repro", highlight=False)
 
 
 def _plain(text: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from connectome_db import regions, yamltext
-from connectome_db.config import Override, Project, RegionSpec, load, region_box
+from connectome_db.config import STATE, Override, Project, RegionSpec, load, region_box
 from connectome_db.errors import ConfigError, ConnectomeError, RevisionError, nearest
 from connectome_db.geometry import Box, box_of
 from connectome_db.prepare import find_model, overridden, stage_code
@@ -28,6 +28,8 @@ from connectome_db.spec import AnyStage
 from connectome_db.versions import oldmodels
 from connectome_db.versions.oldmodels import OldModel
 
+UNDO = f"{STATE}/params.before-rollback.yaml"
+"""params.yaml as it was before the last rollback, committed or not."""
 Values = Mapping[str, Any]
 I64 = npt.NDArray[np.int64]
 
@@ -110,15 +112,20 @@ def plan(project: Project, region: str, to: str, stages: Sequence[str] = ()) -> 
                     "today's code and cannot be equal to those of then"
                 )
     change = regions.Change(project.root / regions.FILE, old, text, tuple(done), tuple(dict.fromkeys(warnings)))
-    made_all = Rollback(project, revision, region, box, tuple(plans), tuple({m.name: m for m in models}.values()), change)
+    made_all = Rollback(
+        project, revision, region, box, tuple(plans), tuple({m.name: m for m in models}.values()), change
+    )
     _check(made_all)
     return made_all
 
 
 def write(rollback: Rollback) -> list[Path]:
-    """Put networks back and edit params.yaml; returns the folders of networks that are new."""
+    """Put networks back and edit params.yaml, of which UNDO keeps a copy; returns the folders of new networks."""
     made = [oldmodels.write(rollback.project, m) for m in rollback.models if m.files]
     if rollback.change.new != rollback.change.old:
+        rollback.project.state.mkdir(exist_ok=True)
+        with (rollback.project.root / UNDO).open("w", encoding="utf-8", newline="") as f:
+            f.write(rollback.change.old)
         regions.apply(rollback.change)
     return made
 

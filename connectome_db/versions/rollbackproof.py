@@ -33,7 +33,7 @@ from connectome_db.query.changes import (
 )
 from connectome_db.regioneffect import plan_of
 from connectome_db.runner import now as time_now
-from connectome_db.versions.rollback import Rollback, effective, of_project, write
+from connectome_db.versions.rollback import UNDO, Rollback, effective, of_project, write
 
 Mask = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.uint64]
@@ -89,7 +89,7 @@ def make(rollback: Rollback, run: Callable[[Path], None] = repro) -> Proof:
     except ConnectomeError as e:
         raise RunError(
             f"{e}\nparams.yaml has the rollback in it: run `dvc repro` again when that is mended, or undo it with "
-            "`git checkout params.yaml`"
+            f"`cp {UNDO} params.yaml`"
         ) from e
     return prove(rollback, earlier)
 

@@ -146,6 +146,7 @@ def test_what_lies_in_data_and_what_a_stopped_run_made_stay(own_history: Path) -
     sweep = collect(load(root), force=False)
     assert gone(sweep) == {}
     shutil.rmtree(root / "data" / "mask")
+    assert gone(collect(load(root), force=True, days=1)) == {}  # made today
     line = next(k for k in collect(load(root), force=True).lines if k.name == "mask")
     assert (line.kept, line.things) == (32, 32)
     assert collect(load(root), force=False).empty

@@ -207,8 +207,24 @@ def test_a_run_that_fails_says_how_to_go_on(own_history: Path) -> None:
     def broken(root: Path) -> None:
         raise RunError("no")
 
-    with pytest.raises(RunError, match="git checkout params"):
+    text = (own_history / "params.yaml").read_text()
+    with pytest.raises(RunError, match=f"cp {rollback.UNDO} params.yaml"):
         rollbackproof.make(rollback.plan(load(own_history), "corner", "v1"), broken)
+    assert (own_history / "params.yaml").read_text() != text
+    assert (own_history / rollback.UNDO).read_text() == text
+
+
+def test_the_command_ends_with_1_when_something_is_not_as_promised(
+    own_history: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollbackproof, "make", lambda *_: rollbackproof.Proof((), ("segment: 1 units [0 0 0]",), ()))
+    words = ["rollback", "--region", "corner", "--to", "v1", "-C", str(own_history)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1
+    assert "wrong: segment: 1 units [0 0 0]" in done.output
+    assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["proof"]["wrong"] == [
+        "segment: 1 units [0 0 0]"
+    ]
 
 
 def test_a_region_that_is_gone_or_moved_comes_back(history: Path, own_history: Path) -> None:
