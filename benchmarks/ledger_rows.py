@@ -132,10 +132,6 @@ def _pairs(prepared: Prepared) -> Columns:
     return {"section_a": pos[:, 0], "section_b": pos[:, 0] + pos[:, 1]}
 
 
-def _pair_affine(_: World, prepared: Prepared) -> tuple[U64, Columns]:
-    return prepared.plan.codes, _pairs(prepared)
-
-
 def _points(world: World, n: int) -> tuple[I64, I64]:
     """MATCHES places spread over the section, for each of n pairs."""
     side = int(MATCHES**0.5)
@@ -202,10 +198,6 @@ def _image_source(world: World, prepared: Prepared) -> tuple[U64, Columns]:
     hull = {"y0_px": low[index, 0], "x0_px": low[index, 1], "y1_px": high[index, 0], "x1_px": high[index, 1]}
     pixels = (high - low).prod(axis=1)[index]
     return prepared.plan.codes[block[index]], {"section": section, "tile": name, "pixels": pixels} | hull
-
-
-def _per_block(_: World, prepared: Prepared) -> tuple[U64, Columns]:
-    return prepared.plan.codes, {}
 
 
 def _halves(prepared: Prepared) -> tuple[U64, I64, I64, I64]:
@@ -386,16 +378,16 @@ def _neuron(world: World, _: Prepared) -> tuple[U64, Columns]:
 _MAKERS: Mapping[str, Callable[[World, Prepared], tuple[U64, Columns]]] = {
     "tile": _tile,
     "tile_transform": _tile_transform,
-    "pair_affine": _pair_affine,
+    "pair_affine": lambda _, prepared: (prepared.plan.codes, _pairs(prepared)),
     "section_match": _section_match,
     "section_transform": _section_transform,
     "alignment_residual": _alignment_residual,
     "section_pose": _sections,
     "image_plane": _image_plane,
     "image_source": _image_source,
-    "mask_area": _per_block,
+    "mask_area": lambda _, prepared: (prepared.plan.codes, {}),
     "supervoxel": _supervoxel,
-    "apron": _per_block,
+    "apron": lambda _, prepared: (prepared.plan.codes, {}),
     "overlap": _overlap,
     "fragment": _fragment,
     "contact": _contact,
