@@ -260,9 +260,7 @@ def _bodies(world: World) -> tuple[I64, I64]:
 
 
 def _at(pos: I64, x: npt.ArrayLike) -> I64:
-    moved = pos.copy()
-    moved[:, 2] = x
-    return moved
+    return np.stack([pos[:, 0], pos[:, 1], np.broadcast_to(x, len(pos))], axis=1)
 
 
 def _fragment(world: World, _: Prepared) -> tuple[U64, Columns]:
