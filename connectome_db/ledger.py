@@ -2,7 +2,8 @@
 
     ledgers/<stage>/<name>/units.parquet            the units and their keys: what garbage collection must know
     ledgers/<stage>/<name>/seal.json                SHA-256 of every file of data/<stage> that is not a chunk
-    ledgers/<stage>/<name>/provenance-<run>.json    the same for provenance/<stage>, per run that finished this tree
+    ledgers/<stage>/<name>/provenance-<run>.json    the same for provenance/<stage>, per run that finished this tree,
+                                                    with a checksum
 
 A ledger is named by its seal, so finishing equal data again adds nothing. `verify` compares what lies in a project with
 the seal; `gc` finds what a revision needs even when DVC's cache no longer has that revision.
@@ -20,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from connectome_db.errors import StoreError
+
+CHECK = "check"
+"""In the seal of a run, the digest of the rest."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,21 @@ class Ledger:
 
     def provenance(self, run_id: str) -> Mapping[str, str] | None:
         """Digests of the files of provenance/<stage> that a run wrote; None when it wrote none for this tree."""
-        path = self.folder / f"provenance-{run_id}.json"
-        return _read(path) if path.is_file() else None
+        path = self.provenance_seal(run_id)
+        return {n: d for n, d in _read(path).items() if n != CHECK} if path.is_file() else None
+
+    def provenance_seal(self, run_id: str) -> Path:
+        """The file that has them."""
+        return self.folder / f"provenance-{run_id}.json"
+
+    def provenance_whole(self, run_id: str) -> bool:
+        """False when that file was altered. Those of earlier versions have no checksum and are taken as they are."""
+        try:
+            found = dict(_read(self.provenance_seal(run_id)))
+        except StoreError:
+            return False
+        check = found.pop(CHECK, None)
+        return check in (None, _digest(found))
 
 
 def small_files(folder: Path) -> dict[str, str]:
@@ -70,7 +87,8 @@ def write(store: Path, stage: str, data: Path, provenance: Path, run_id: str) ->
     if not (ledger.folder / "seal.json").exists():
         _write(ledger.units, (data / "units.parquet").read_bytes())
         _write(ledger.folder / "seal.json", _text(files))  # last: a ledger without a seal was not finished
-    _write(ledger.folder / f"provenance-{run_id}.json", _text(small_files(provenance)))
+    sealed = small_files(provenance)
+    _write(ledger.provenance_seal(run_id), _text({**sealed, CHECK: _digest(sealed)}))
     return ledger
 
 
@@ -95,7 +113,11 @@ def name_of(data: Path) -> str:
 
 
 def _name(files: Mapping[str, str]) -> str:
-    return hashlib.sha256(_text(files)).hexdigest()[:32]
+    return _digest(files)[:32]
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    return hashlib.sha256(_text(files)).hexdigest()
 
 
 def _text(value: Any) -> bytes:

@@ -21,7 +21,8 @@ from connectome_db.config import Project
 from connectome_db.runner import locked
 from connectome_db.store import Store
 from connectome_db.versions.findings import Problem, Report
-from connectome_db.versions.repair_stage import StageMender, set_aside, tree_md5
+from connectome_db.versions.repair_ledgers import set_aside
+from connectome_db.versions.repair_stage import StageMender, tree_md5
 from connectome_db.versions.repair_units import Mended
 from connectome_db.versions.trees import listing_path, locked_outs
 

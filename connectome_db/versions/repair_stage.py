@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from connectome_db import ledger, runner
+from connectome_db import runner
 from connectome_db.config import Project
 from connectome_db.errors import ConnectomeError
 from connectome_db.finish import executions_table, finish, write_data, write_json
@@ -22,6 +22,7 @@ from connectome_db.tables import write_small
 from connectome_db.versions.bench import Bench, Values
 from connectome_db.versions.findings import Checked, Problem
 from connectome_db.versions.rederive import derive, same_code
+from connectome_db.versions.repair_ledgers import mend_ledgers, set_aside
 from connectome_db.versions.repair_units import Mended, UnitMender, relink
 from connectome_db.versions.trees import (
     Tree,
@@ -33,6 +34,7 @@ from connectome_db.versions.trees import (
     read,
     relative,
     sha256,
+    sound_ledgers,
 )
 from connectome_db.versions.verify_provenance import EXECUTIONS, Provenance, executions, open_provenance, records_of
 from connectome_db.versions.verify_records import as_configured, bad_shards
@@ -48,15 +50,6 @@ def listing_of(folder: Path) -> bytes:
     """DVC's list of the files of a folder."""
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     return json.dumps([{"md5": md5((folder / f).read_bytes()), "relpath": f} for f in files], sort_keys=True).encode()
-
-
-def set_aside(project: Project, path: Path, aside: Path) -> Mended:
-    """Move a file or folder below `aside`, under the path that it had."""
-    where = path.relative_to(project.root) if path.is_relative_to(project.root) else Path(path.name)
-    target = aside / where
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(path, target)
-    return Mended("", str(where), f"moved to {target.relative_to(project.root)}")
 
 
 class StageMender:
@@ -198,7 +191,7 @@ class StageMender:
         except (ConnectomeError, KeyError) as e:
             self._say(", ".join(lost), f"cannot be written anew, its units are not whole: {e}", failed=True)
             return
-        seals = {d for one in ledger.all_ledgers(self.project.store, self.name) for d in one.files.values()}
+        seals = {d for one in sound_ledgers(self.project.store, self.name) for d in one.files.values()}
         for name in lost:
             data = (folder / name).read_bytes()
             if seals and sha256(data) not in seals:
@@ -306,15 +299,5 @@ class StageMender:
         self._say(relative(self.project, path), "replaced with the file that has its MD5")
 
     def _ledgers(self) -> None:
-        wrong = {self._path(p).parent for p in self._of("ledger")}
-        if not wrong:
-            return
-        data, provenance = self.project.data(self.name), self.project.provenance(self.name)
-        run = json.loads((provenance / "run.json").read_bytes())["run_id"]
-        for folder in sorted(wrong):
-            if folder.name != ledger.name_of(data):
-                self._say(relative(self.project, folder), "seals a tree that is not in data/", failed=True)
-                continue
-            set_aside(self.project, folder / "seal.json", self.aside)
-            ledger.write(self.project.store, self.name, data, provenance, run)
-            self._say(relative(self.project, folder), "sealed anew")
+        wrong = sorted({self._path(p) for p in self._of("ledger")})
+        self.done += mend_ledgers(self.project, self.name, wrong, self.aside) if wrong else []

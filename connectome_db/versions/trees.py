@@ -222,7 +222,8 @@ class Tree:
             found = json.loads(data) if data else None
         except ValueError:
             return None
-        return found if isinstance(found, dict) else None
+        sound = isinstance(found, dict) and all(isinstance(found.get(k), dict) for k in ("inputs", "outputs"))
+        return found if sound else None
 
     @cached_property
     def units(self) -> Units | None:
@@ -272,7 +273,7 @@ def open_tree(project: Project, stage: AnyStage, outs: Mapping[str, str], *, has
     found = {n: file_digest(p) for n, p in names.items() if hash_tables or n not in tables}
     notes: list[str] = []
     run = _run_id(project.provenance(stage.name))
-    fitting = [x for x in _ledgers(project.store, stage.name) if _is_seal_of(x, found, run)]
+    fitting = [x for x in sound_ledgers(project.store, stage.name) if _is_seal_of(x, found, run)]
     best = max(fitting, key=lambda x: (sum(found.get(n) == d for n, d in x.files.items()), run in x.runs), default=None)
     if best is None:
         notes.append("no whole seal in the store fits it: it was finished elsewhere, or before there were seals")
@@ -287,7 +288,8 @@ def open_tree(project: Project, stage: AnyStage, outs: Mapping[str, str], *, has
     return tree
 
 
-def _ledgers(store: Path, stage: str) -> list[Ledger]:
+def sound_ledgers(store: Path, stage: str) -> list[Ledger]:
+    """Ledgers of a stage whose seals were not altered."""
     found = []
     for folder in ledger.folders(store, stage):
         try:

@@ -103,7 +103,7 @@ def verify(
             one = _check_stage(project, stage, options, outs, trees, tell, raw_changed=raw_changed)
         raw_changed |= any(p.place == "raw" for p in one.problems)
         checked.append(one)
-    extra = check_store(project, outs, [p.path for c in checked for p in c.problems]) if options.store else None
+    extra = check_store(project, stages, outs, [p.path for c in checked for p in c.problems]) if options.store else None
     known = {s.name for s in project.stages}
     others = sorted(p.name for p in (project.root / "data").glob("*/") if p.name not in known)
     notes = [f"data/{', data/'.join(others)}: of no stage, not looked at"] if others and not names else []

@@ -72,6 +72,8 @@ def open_provenance(tree: Tree, outs: Mapping[str, str]) -> Provenance:
             one = tree.ledger.provenance(run) if tree.ledger else None
         except StoreError:
             continue
+        if tree.ledger and not tree.ledger.provenance_whole(run):
+            continue  # reported where ledgers are checked
         # Runs of one tree may share environments.json; what they did themselves tells them apart.
         fits = any(one.get(n) == found.get(n) for n in ("run.json", EXECUTIONS)) if one else False
         if one and tree.ledger and fits and (seal is None or _agree(one, found) > _agree(seal, found)):

@@ -216,6 +216,10 @@ def check_ledgers(tree: Tree) -> list[Problem]:
         elif not one.whole:
             wanted, found = f"sha256 {one.files.get('units.parquet')}", _units_there(one.units)
             out.append(problem(tree, "edited record", one.units, "ledger", wanted, found))
+        for run in one.runs:
+            if not one.provenance_whole(run):
+                path = one.provenance_seal(run)
+                out.append(problem(tree, "edited record", path, "ledger", "a seal with its checksum", "another"))
     return out
 
 

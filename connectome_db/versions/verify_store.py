@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -22,23 +23,33 @@ from connectome_db.store import Output, Record, Store, parse_record
 from connectome_db.unitfiles import ROWS, as_recorded, blob_name, unpack_rows
 from connectome_db.versions.findings import Checked, Place, Problem
 from connectome_db.versions.trees import Tree, md5, open_tree, parse_units, read, relative, title
+from connectome_db.versions.verify_provenance import records_of
 from connectome_db.versions.verify_records import bad_shards
 
 KNOWN = ("keys", "shards", "blobs", "environments", "ledgers", "tmp")
 """Folders of a store."""
 
 
-def check_store(project: Project, outs: Mapping[str, str], told: Collection[str]) -> Checked:
-    """Everything in the store and in DVC's cache; files in `told` were reported before."""
+def check_store(
+    project: Project, stages: Sequence[AnyStage], outs: Mapping[str, str], told: Collection[str]
+) -> Checked:
+    """What the store has of these stages beyond the units of data/, and all of DVC's cache.
+
+    Files in `told` were reported before. Units of data/, and blobs that they share with others, are left to the check
+    of their stage: what belongs to no unit of data/ may be dropped, and these may not.
+    """
     clock, done = time.perf_counter(), Checked("store")
     store = Store(project.store)
     named: set[str] = set()
-    for stage in project.stages:
-        keys = _keys(store, stage.name)
-        known = store.entries(stage.name, sorted(keys), bad_shards(store, stage.name))
+    for stage in stages:
         place = _Places(project, stage, outs)
+        live = _blobs(store, stage.name, place.live)
+        named |= live
+        bad = bad_shards(store, stage.name)
+        known = store.entries(stage.name, sorted(_keys(store, stage.name, bad) - place.live), bad)
+        check = partial(_check_entry, project, stage, place, live)
         with ThreadPoolExecutor() as pool:
-            for problems, blobs in pool.map(lambda e: _check_entry(project, stage, place, *e), known):  # noqa: B023
+            for problems, blobs in pool.map(check, known):
                 done.units += 1
                 done.problems += problems
                 named |= blobs
@@ -46,7 +57,7 @@ def check_store(project: Project, outs: Mapping[str, str], told: Collection[str]
             done.note(f"{place.guessed} volumes of other versions of {stage.name} were checked by size, not decoded")
     done.problems += _environments(project, store) + _strays(project, store) + _cache(project)
     orphans = [p.name for p in (store.root / "blobs").glob("??/*") if p.name not in named]
-    if orphans:
+    if orphans and len(stages) == len(project.stages):
         done.note(f"{len(orphans)} blobs belong to no record (`connectome gc` removes what no kept version needs)")
     leftovers = list((store.root / "tmp").glob("*"))
     if leftovers:
@@ -57,10 +68,14 @@ def check_store(project: Project, outs: Mapping[str, str], told: Collection[str]
     return done
 
 
-def _keys(store: Store, stage: str) -> set[str]:
+def _blobs(store: Store, stage: str, keys: Collection[str]) -> set[str]:
+    records = records_of(store, stage, sorted(keys)).values()
+    return {o.blob for r in records for o in r.outputs.values()}
+
+
+def _keys(store: Store, stage: str, bad: Sequence[Path]) -> set[str]:
     folder = store.root / "keys" / stage
     keys = {n.removesuffix(".json") for n in os.listdir(folder) if n.endswith(".json")} if folder.is_dir() else set()
-    bad = bad_shards(store, stage)
     for shard in sorted((store.root / "shards" / stage).glob("*.parquet")):
         if shard not in bad:
             keys |= set(pq.read_table(shard, columns=["key"])["key"].to_pylist())
@@ -68,17 +83,17 @@ def _keys(store: Store, stage: str) -> set[str]:
 
 
 class _Places:
-    """Core boxes of all units that any ledger of a stage names, and the volumes' layout now."""
+    """Keys of the units of data/; core boxes of all units that any ledger names, and the volumes' layout now."""
 
     def __init__(self, project: Project, stage: AnyStage, outs: Mapping[str, str]) -> None:
         self.guessed = 0
         self.kind = "blocks"
         self._cores: dict[str, Box] = {}
         self._tree: Tree | None = None
-        if not any(isinstance(o, Volume) for o in stage.outputs):
-            return
         if project.data(stage.name).is_dir():
             self._tree = open_tree(project, stage, outs, hash_tables=False)
+        units = self._tree.units if self._tree else None
+        self.live = set(units.keys) if units else set()
         for folder in ledger.folders(project.store, stage.name):
             try:
                 units = parse_units(read(folder / "units.parquet") or b"")
@@ -101,8 +116,9 @@ class _Places:
 
 
 def _check_entry(
-    project: Project, stage: AnyStage, places: _Places, key: str, text: str, path: Path
+    project: Project, stage: AnyStage, places: _Places, live: set[str], entry: tuple[str, str, Path]
 ) -> tuple[list[Problem], set[str]]:
+    key, text, path = entry
     where, store = relative(project, path), Store(project.store)
     try:
         record = parse_record(text)
@@ -113,6 +129,8 @@ def _check_entry(
     out: list[Problem] = []
     volumes = {o.name for o in stage.outputs if isinstance(o, Volume)}
     for name, o in record.outputs.items():
+        if o.blob in live:
+            continue
         blob = store.blob(o.blob)
         found = store.damage(o.blob, o.files)
         if not found and name in volumes and not places.whole(store, record, name, o):

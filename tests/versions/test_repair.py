@@ -108,9 +108,11 @@ def toy(tmp_path: Path) -> Project:
     return project
 
 
-def test_chunks_swapped_within_a_unit(toy: Project) -> None:
+@pytest.mark.parametrize("where", ["data", "store"])
+def test_chunks_swapped_within_a_unit(toy: Project, where: str) -> None:
     whole = trees(toy.root)
-    a, b = damage.chunks(toy.data("wide") / "noise", "8_8_30")[:2]
+    folders = {"data": toy.data("wide") / "noise", "store": damage.blob(toy.root, "wide", 0, "noise")}
+    a, b = damage.chunks(folders[where], "8_8_30")[:2]
     damage.swap(a, b)
     report = verify(toy)
     assert {(p.what, p.path) for p in report.problems} == {("swapped files", p) for p in damage.shown(toy.root, a, b)}
