@@ -1,4 +1,4 @@
-"""`connectome import`: a connectome made elsewhere becomes a project."""
+"""`connectome import`: a list of synapses made elsewhere becomes a project."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def import_(
     tag: Annotated[str | None, typer.Option(help="Git tag of the version that is made.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the dataset; default: the folder's.")] = None,
 ) -> None:
-    """Import a connectome that was made elsewhere; again into the same folder makes its next version.
+    """Import a list of synapses made elsewhere; again into the same folder makes the next version.
 
     Examples:
 
         connectome import edges.csv larva --pre pre_id --post post_id --weight synapses
 
-        connectome import synapses.parquet worm --versions-by dataset   (then: connectome diff Dataset1 Dataset8)
+        connectome import synapses.parquet worm --versions-by dataset
     """
     from connectome_db import importing, newproject
 
