@@ -10,6 +10,7 @@ import pytest
 from connectome_db.prepare import stage_code
 from connectome_db.schema.all import OUTPUTS, TABLES
 from connectome_db.spec import RAW, AnyStage, Rows
+from connectome_db.stages.imported import STAGES as IMPORTED
 from connectome_db.stages.pipeline import STAGES
 from tests.docs.pages import ROOT
 
@@ -69,4 +70,4 @@ def test_the_import_contract_names_every_stage() -> None:
         "contracts"
     ]
     apart = next(c["modules"] for c in contracts if c["type"] == "independence")
-    assert set(apart) == {s.compute.__module__ for s in STAGES}
+    assert set(apart) == {s.compute.__module__ for s in (*STAGES, *IMPORTED)}
