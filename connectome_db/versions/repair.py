@@ -109,7 +109,7 @@ def _mend_store(project: Project, problems: Sequence[Problem], aside: Path) -> l
                     store.discard(path.name)
             out.append(Mended(p.stage, p.path, "dropped: it is computed again when a version needs it"))
         elif p.place == "environment" and (text := _environment(project, path.stem)):
-            path.unlink()
+            path.unlink(missing_ok=True)
             store.put_environment(json.loads(text))
             out.append(Mended("store", p.path, "taken from provenance/"))
         else:

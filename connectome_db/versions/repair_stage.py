@@ -223,9 +223,13 @@ class StageMender:
         for name in sorted(n for n in there.expected if there.vouched(n) is False):
             data = there.witness(name)
             data = data if data is not None else self._from_store(tree, there, name)
-            if data is None:
+            if data is None and name in ("run.json", EXECUTIONS):
                 self._finish_again(tree, name)
                 return
+            if data is None:
+                why = f"no copy is left; `connectome finish {self.name}` records a run of today in its place"
+                self._say(f"provenance/{self.name}/{name}", why, failed=True)
+                continue
             self._write(there.folder / name, data)
             self._say(f"provenance/{self.name}/{name}", "written anew, with the sealed digest")
 
@@ -275,6 +279,11 @@ class StageMender:
                 if path in wrong and path is not None and (data := read(good)) is not None and md5(data) == digest:
                     self._link(good, path)
                     wrong.discard(path)
+            if listing is not None:
+                wrong.discard(listing)  # told above
+        for path in sorted(wrong):
+            why = "no good copy is left here; `dvc fetch` may bring it, and `dvc commit` replaces what was made anew"
+            self._say(relative(self.project, path), why, failed=True)
 
     def _list_anew(self, out: str, listing: Path) -> None:
         """The cache's list of the files of an output, from the folder that it lists."""

@@ -94,8 +94,9 @@ def check_provenance(tree: Tree, there: Provenance, done: Checked) -> list[Probl
     """Every file of provenance/<stage> against its seal; a seal that DVC and the file contradict is itself at fault."""
     if not there.folder.is_dir():
         return [problem(tree, "missing record", there.folder, "provenance", found="nothing")]
-    if there.seal is None and there.dvc is None:
-        done.note("no seal of provenance/ fits: who and when could be compared with the store's records alone")
+    if there.seal is None:
+        witness = "as committed to DVC" if there.dvc else "with the store's records alone"
+        done.note(f"no whole seal of provenance/ fits: who and when were compared {witness}")
     out = []
     for name in there.expected:
         path = there.folder / name

@@ -41,21 +41,25 @@ def check_store(
     clock, done = time.perf_counter(), Checked("store")
     store = Store(project.store)
     named: set[str] = set()
+    environments: set[str] = set()
     for stage in stages:
         place = _Places(project, stage, outs)
-        live = _blobs(store, stage.name, place.live)
+        records = records_of(store, stage.name, sorted(place.live)).values()
+        live = {o.blob for r in records for o in r.outputs.values()}
+        environments |= {str(r.execution.get("environment")) for r in records}
         named |= live
         bad = bad_shards(store, stage.name)
         known = store.entries(stage.name, sorted(_keys(store, stage.name, bad) - place.live), bad)
         check = partial(_check_entry, project, stage, place, live)
         with ThreadPoolExecutor() as pool:
-            for problems, blobs in pool.map(check, known):
+            for problems, blobs, environment in pool.map(check, known):
                 done.units += 1
                 done.problems += problems
                 named |= blobs
+                environments |= environment
         if place.guessed:
             done.note(f"{place.guessed} volumes of other versions of {stage.name} were checked by size, not decoded")
-    done.problems += _environments(project, store) + _strays(project, store) + _cache(project)
+    done.problems += _environments(project, store, environments) + _strays(project, store) + _cache(project)
     orphans = [p.name for p in (store.root / "blobs").glob("??/*") if p.name not in named]
     if orphans and len(stages) == len(project.stages):
         done.note(f"{len(orphans)} blobs belong to no record (`connectome gc` removes what no kept version needs)")
@@ -66,11 +70,6 @@ def check_store(
     done.decoded = done.units
     done.seconds = round(time.perf_counter() - clock, 3)
     return done
-
-
-def _blobs(store: Store, stage: str, keys: Collection[str]) -> set[str]:
-    records = records_of(store, stage, sorted(keys)).values()
-    return {o.blob for r in records for o in r.outputs.values()}
 
 
 def _keys(store: Store, stage: str, bad: Sequence[Path]) -> set[str]:
@@ -117,7 +116,8 @@ class _Places:
 
 def _check_entry(
     project: Project, stage: AnyStage, places: _Places, live: set[str], entry: tuple[str, str, Path]
-) -> tuple[list[Problem], set[str]]:
+) -> tuple[list[Problem], set[str], set[str]]:
+    """Problems of a record and its blobs, the blobs that it names, and its environment."""
     key, text, path = entry
     where, store = relative(project, path), Store(project.store)
     try:
@@ -125,7 +125,11 @@ def _check_entry(
         if record.key != key:
             raise StoreError(f"it says it is of key {record.key}")
     except StoreError as e:
-        return [Problem(stage.name, "edited record", where, "spare", "a record of its key", str(e), key=key)], set()
+        return (
+            [Problem(stage.name, "edited record", where, "spare", "a record of its key", str(e), key=key)],
+            set(),
+            set(),
+        )
     out: list[Problem] = []
     volumes = {o.name for o in stage.outputs if isinstance(o, Volume)}
     for name, o in record.outputs.items():
@@ -147,16 +151,20 @@ def _check_entry(
                 title(places.kind, record.unit), record.unit, name, key,
             )  # fmt: skip
             out.append(row)
-    return out, {o.blob for o in record.outputs.values()}
+    return out, {o.blob for o in record.outputs.values()}, {str(record.execution.get("environment"))}
 
 
 def _problem(project: Project, what: str, path: Path, place: Place, wanted: str, found: str) -> Problem:
     return Problem("store", what, relative(project, path), place, wanted, found)
 
 
-def _environments(project: Project, store: Store) -> list[Problem]:
-    out = []
-    for path in sorted((store.root / "environments").glob("*.json")):
+def _environments(project: Project, store: Store, named: set[str]) -> list[Problem]:
+    """Facts of environments against the digest they are named by; those that records name must be there."""
+    folder = store.root / "environments"
+    there = {p.stem: p for p in sorted(folder.glob("*.json"))}
+    gone = sorted(folder / f"{n}.json" for n in named - there.keys())
+    out = [_problem(project, "missing record", p, "environment", "named by unit records", "nothing") for p in gone]
+    for path in there.values():
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         if digest != path.stem:
             out.append(_problem(project, "edited record", path, "environment", f"sha256 {path.stem}…", f"{digest}…"))

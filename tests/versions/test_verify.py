@@ -160,6 +160,13 @@ def test_what_lies_beyond_data(own_history: Path) -> None:
     chunk = next(p for p in Store(project.store).blob(blob).rglob("*") if p.is_file())
     damage.flip(chunk)
     environment = next((project.store / "environments").iterdir())
+    facts = environment.read_bytes()
+    environment.unlink()
+    missing = verify(project, ["segment"], Options(store=True))
+    assert [(p.what, p.path) for p in missing.problems if p.place == "environment"] == [
+        ("missing record", *damage.shown(own_history, environment))
+    ]
+    environment.write_bytes(facts)
     damage.edit_json(environment, lambda v: v.update(os="other"))
     stray = project.store / "stray.txt"
     stray.write_text("?")
