@@ -155,7 +155,8 @@ def _keep(receipt: Receipt, path: Path, force: bool) -> None:
     from connectome_db.query.receipt import write
 
     write(receipt, path, force=force)
-    ERR.print(f"[dim]receipt {path}: {receipt.answer.rows:,} rows, {receipt.answer.digest[:12]}[/]", highlight=False)
+    said = f"[dim]receipt {path}: {receipt.answer.rows:,} rows, {receipt.answer.digest[:12]}[/]"
+    ERR.print(said, highlight=False, soft_wrap=True)  # a long path must not break the line
     for name in receipt.volatile_functions:
         ERR.print(f"[yellow]the query uses {name}: its answer may differ each time it is asked[/]", highlight=False)
 

@@ -270,7 +270,8 @@ def test_store_data_and_dvcs_cache_hold_their_bytes_once(history: Path) -> None:
     if cache_type(history).startswith("reflink"):
         pytest.skip("clones have one name each")
     chunks = [p for p in (history / "data" / "segment").rglob("*-*") if p.is_file()]
-    assert {p.stat().st_nlink for p in chunks} == {3}
+    # the store, data/ and the cache; equal chunks of two units, and views of old revisions, add more
+    assert min(p.stat().st_nlink for p in chunks) >= 3
 
 
 def test_the_command(own_history: Path) -> None:
