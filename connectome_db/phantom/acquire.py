@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
 from connectome_db.errors import ConfigError
-from connectome_db.phantom.artefacts import Artefacts, TileName, fade, stain_box, stain_weight
+from connectome_db.phantom.artefacts import Artefacts, TileName, disturb, run_boxes, stain_box, stain_weight
 from connectome_db.phantom.distort import SectionMaps, random_maps
 from connectome_db.phantom.tissue import graph_of
 
@@ -173,19 +173,20 @@ def _section_tiles(scope: _Microscope, k: int, tissue: U8) -> Iterator[_Tile]:
     config, size = scope.config, scope.layout.tile_px
     art, section = config.artefacts, config.first_section + k
     plane: F32 = tissue.astype(np.float32)
-    if scope.fading is not None:
-        plane = fade(plane, scope.fading)
-    if section == art.defocused_section:
-        plane = cv2.GaussianBlur(plane, (0, 0), art.defocus_px)
+    plane = disturb(plane, art, section, scope.fading, config.seed)
+    gain, offset, noise_grey = float(scope.gain[k]), float(scope.offset_grey[k]), config.noise_grey
+    if art.session is not None and art.session.holds(section):
+        gain, offset = gain * art.session.contrast, offset + art.session.offset_grey
+        noise_grey = art.session.noise_grey
     spline = ndimage.spline_filter(plane, order=3, output=np.float32, mode="mirror")
     for row in range(config.grid[0]):
         for col in range(config.grid[1]):
             at = scope.true_px[k, row, col]
             clean = _expose(spline, scope.maps, section, at, size, blank=section == art.blank_section)
-            clean = (clean - 128.0) * np.float32(scope.gain[k]) + np.float32(128.0 + scope.offset_grey[k])
+            clean = (clean - 128.0) * np.float32(gain) + np.float32(128.0 + offset)
             # Seeded per tile, so that another grid or fewer sections change no other tile's noise.
             grain = np.random.default_rng([config.seed, 0x711E, section, row, col])
-            noise = grain.standard_normal(size, dtype=np.float32) * np.float32(config.noise_grey)
+            noise = grain.standard_normal(size, dtype=np.float32) * np.float32(noise_grey)
             pixels = np.clip(np.rint(clean * scope.light + noise), 0, 255).astype(np.uint8)
             absent = TileName(section=section, row=row, col=col) in art.missing_tiles
             yield _Tile(f"s{section:04d}_r{row}_c{col}.png", row, col, at, _png(pixels), absent)
@@ -318,6 +319,8 @@ def _artefact_boxes(config: AcquireConfig, shape: tuple[int, int, int], layout: 
         out.append(entry("defocus", *plane(art.defocused_section), {"defocus_px": art.defocus_px}))
     if art.blank_section is not None:
         out.append(entry("blank_section", *plane(art.blank_section), {}))
+    for kind, lo, hi, run in run_boxes(art, first, (shape[1], shape[2])):
+        out.append(entry(kind, lo, hi, run.model_dump(mode="json")))
     if any(config.drift_px_per_section):
         out.append(entry("drift", [0, 0, 0], list(shape), {"px_per_section": list(config.drift_px_per_section)}))
     return out

@@ -19,7 +19,6 @@ U32 = npt.NDArray[np.uint32]
 
 _PATCH_NM = 130.0
 _AREA_PER_SAMPLE_NM2 = 1500.0
-_MIN_APART_NM = 400.0
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,11 @@ def place_synapses(
     cut: Pieces,
     voxel_nm: tuple[int, int, int],
     per_um3: float,
+    apart_nm: float,
 ) -> list[Site]:
     """Choose synapse sites on axon-dendrite contacts wide enough for them; many pairs get more than one.
 
-    Sites keep 400 nm from each other, so that each is one component for whoever segments clefts.
+    Sites keep `apart_nm` from each other, so that each is one component for whoever segments clefts.
     """
     thick = half_thickness_nm(part, voxel_nm, 6.0)
     role = balls.role[balls.neurite]
@@ -125,7 +125,7 @@ def place_synapses(
         here = 0
         while rows.size and here < several[k] and len(sites) < wanted:
             if len(taken):
-                free = ((point[rows][:, None] - taken) ** 2).sum(axis=2).min(axis=1) >= _MIN_APART_NM**2
+                free = ((point[rows][:, None] - taken) ** 2).sum(axis=2).min(axis=1) >= apart_nm**2
                 rows = rows[free]
                 if not rows.size:
                     break

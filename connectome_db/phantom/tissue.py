@@ -9,11 +9,24 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from connectome_db.phantom.contacts import Painted, Pieces, paint_clefts, pieces, place_synapses
+from connectome_db.phantom.contacts import Painted, Pieces, Site, paint_clefts, pieces, place_synapses
 from connectome_db.phantom.lean import straighten
 from connectome_db.phantom.paint import paint
 from connectome_db.phantom.partition import partition, warp_field
 from connectome_db.phantom.paths import AXON, Balls, grow
+
+
+class Sparseness(BaseModel):
+    """Fewer synapses towards one corner, in every section: a true gradient of the tissue, which no artefact made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    corner: tuple[int, int] = (1, 1)
+    """0 or 1 for (y, x): (0, 0) is the top left corner."""
+    reach: float = Field(default=0.6, gt=0, le=1)
+    """Share of each edge over which it fades out."""
+    strength: float = Field(default=0.8, ge=0, le=1)
+    """Share of the synapses that are not there, in the corner itself."""
 
 
 class TissueConfig(BaseModel):
@@ -43,6 +56,10 @@ class TissueConfig(BaseModel):
     """Pieces of a neurite smaller than this get label 0: nobody could be asked to find them."""
     synapses_per_um3: float = Field(default=6.0, ge=0)
     """Wanted density. Several times cortex's, so that a small volume has edges with more than one synapse."""
+    synapse_apart_nm: float = Field(default=400.0, ge=250)
+    """Centres of synapses keep this distance; their radius is 120 to 185 nm."""
+    sparseness: Sparseness | None = None
+    """Without it the density is the same everywhere."""
     noise_grey: float = Field(default=11.0, ge=0)
     """Standard deviation of detector noise at mid grey, in grey levels."""
 
@@ -108,10 +125,27 @@ def make_tissue(config: TissueConfig) -> Tissue:
         balls = balls.keep(~cut.dust_balls)
         part = partition(balls, config.shape_vx, config.voxel_nm, warp_nm)
         cut = pieces(balls, part, config.gap_nm, config.dust_vx)
-    sites = place_synapses(rng, balls, part, cut, config.voxel_nm, config.synapses_per_um3)
+    sites = place_synapses(rng, balls, part, cut, config.voxel_nm, config.synapses_per_um3, config.synapse_apart_nm)
+    if config.sparseness is not None:
+        sites = _thinned(sites, config, config.sparseness)
     painted = paint_clefts(sites, part, cut, config.voxel_nm)
     image = paint(rng, balls, part, cut, painted, config.voxel_nm, config.noise_grey)
     return _tissue(config, balls, cut, painted, image)
+
+
+def _thinned(sites: list[Site], config: TissueConfig, sparse: Sparseness) -> list[Site]:
+    """Leave out synapses towards the corner; those that stay are where they are without the gradient."""
+    keep = np.random.default_rng([config.seed, 0x5BA5]).random(len(sites))
+    out = []
+    for site, draw in zip(sites, keep.tolist(), strict=True):
+        away = 0.0
+        for axis in (1, 2):
+            share = site.centre_nm[axis] / (config.shape_vx[axis] * config.voxel_nm[axis])
+            away += (((1 - share) if sparse.corner[axis - 1] else share) / sparse.reach) ** 2
+        ramp = max(0.0, 1 - float(np.sqrt(away)))
+        if draw >= sparse.strength * ramp * ramp * (3 - 2 * ramp):
+            out.append(site)
+    return out
 
 
 def _tissue(config: TissueConfig, balls: Balls, cut: Pieces, painted: Painted, image: npt.NDArray[np.uint8]) -> Tissue:
