@@ -23,7 +23,7 @@ import numpy as np
 
 SHAPE_VX = (32, 512, 512)
 BLOCK_VX = (32, 256, 256)
-STRENGTHS = (0.6, 0.75, 0.9)
+STRENGTHS = (0.75, 0.85, 0.95)
 SETS = {"develop": 1000, "judge": 2000}
 COUNTS = {
     "develop": {"clean": 4, "biology": 2, "staining": 3, "misalignment": 2, "session": 2, "defocus": 2, "missing": 2},
@@ -79,11 +79,11 @@ def _case(kind: str, i: int, start: int) -> Case:
     art: dict[str, Any] = {}
     match kind:
         case "biology":
-            strength, reach = float(rng.uniform(0.85, 0.98)), float(rng.uniform(0.7, 0.9))
-            tissue = {"sparseness": {"corner": corner, "reach": reach, "strength": strength}}
+            strength, reach = float(rng.uniform(0.85, 0.95)), float(rng.uniform(0.75, 0.9))
+            tissue = {"sparseness": {"corner": corner, "reach": reach, "strength": strength, "plateau": 0.6}}
         case "staining":
             reach = float(rng.uniform(0.55, 0.75))
-            art = {"staining": {"corner": corner, "reach": reach, "strength": STRENGTHS[i % len(STRENGTHS)]}}
+            art = {"staining": {"corner": corner, "reach": reach, "strength": STRENGTHS[i % 3], "plateau": 0.5}}
         case "misalignment":
             art = {"wrinkles": {"sections": run, "amplitude_px": float(rng.uniform(6, 9)), "area": area}}
         case "session":

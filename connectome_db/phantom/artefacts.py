@@ -25,6 +25,8 @@ class StainingGradient(_Frozen):
     """Share of each edge over which it fades out."""
     strength: float = Field(default=0.75, ge=0, le=1)
     """Share of the contrast lost in the corner itself."""
+    plateau: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the reach over which all of the strength is lost, before it fades out."""
 
 
 class TileName(_Frozen):
@@ -140,7 +142,7 @@ def stain_weight(gradient: StainingGradient, shape_yx: tuple[int, int]) -> F32:
         away = np.arange(size) / max(1, size - 1)
         axes.append((1 - away if end else away) / gradient.reach)
     distance = np.sqrt(axes[0][:, None] ** 2 + axes[1] ** 2)
-    ramp = np.clip(1 - distance, 0, 1)
+    ramp = np.clip((1 - distance) / (1 - gradient.plateau), 0, 1)
     out: F32 = np.asarray(gradient.strength * ramp * ramp * (3 - 2 * ramp), np.float32)
     return out
 

@@ -27,6 +27,8 @@ class Sparseness(BaseModel):
     """Share of each edge over which it fades out."""
     strength: float = Field(default=0.8, ge=0, le=1)
     """Share of the synapses that are not there, in the corner itself."""
+    plateau: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the reach over which all of the strength holds, before it fades out."""
 
 
 class TissueConfig(BaseModel):
@@ -142,7 +144,7 @@ def _thinned(sites: list[Site], config: TissueConfig, sparse: Sparseness) -> lis
         for axis in (1, 2):
             share = site.centre_nm[axis] / (config.shape_vx[axis] * config.voxel_nm[axis])
             away += (((1 - share) if sparse.corner[axis - 1] else share) / sparse.reach) ** 2
-        ramp = max(0.0, 1 - float(np.sqrt(away)))
+        ramp = min(1.0, max(0.0, 1 - float(np.sqrt(away))) / (1 - sparse.plateau))
         if draw >= sparse.strength * ramp * ramp * (3 - 2 * ramp):
             out.append(site)
     return out
