@@ -39,7 +39,7 @@ from connectome_db.query.lineage import trace_edge, trace_object, trace_voxel
 from connectome_db.query.named import run_query
 from connectome_db.query.trace import to_json
 from connectome_db.stages.pipeline import STAGES
-from connectome_db.versions.foresee import STATES, foresee
+from connectome_db.versions.plan.foresee import STATES, foresee
 
 
 @dataclass(frozen=True)

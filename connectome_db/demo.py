@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
-from connectome_db import assess, config, newproject, picture, summary
+from connectome_db import assess, config, newproject, summary
 from connectome_db.errors import ConfigError, nearest
 from connectome_db.networks.datasets import Split, load_split
 from connectome_db.networks.sampling import Task
@@ -22,6 +22,7 @@ from connectome_db.phantom.training import phantom_split
 from connectome_db.revisions import open_revision
 from connectome_db.stages.pipeline import STAGES
 from connectome_db.trainingdata import project_split
+from connectome_db.viewing import picture
 
 SMALL_VX = (20, 320, 320)
 MARK = ".connectome-demo"

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from connectome_db import config, neuroglancer, paramsfile, regions
+from connectome_db import config, paramsfile
 from connectome_db.cli.main import app
 from connectome_db.config import Dataset
 from connectome_db.errors import ConfigError
 from connectome_db.newproject import model_changes
+from connectome_db.regional import neuroglancer, regions
 from connectome_db.stages.pipeline import STAGES
 
 NM = {"x": [8e-9, "m"], "y": [8e-9, "m"], "z": [3e-8, "m"]}

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from connectome_db import config, paramsfile, regioneffect, regions, volumes, yamltext
+from connectome_db import config, paramsfile, volumes
 from connectome_db.cli.main import app
 from connectome_db.config import Dataset, Project, RegionSpec
 from connectome_db.errors import ConfigError, ConnectomeError
 from connectome_db.geometry import Box
 from connectome_db.newproject import model_changes
+from connectome_db.regional import effect, regions, yamltext
 from connectome_db.spec import Volume
 from connectome_db.stages.pipeline import STAGES
 
@@ -223,7 +224,7 @@ def test_a_stage_that_has_units_takes_overrides_and_so_does_a_model(tmp_path: Pa
     p = do(p, regions.set_values(p, "corner", [f"{k}={v}" for k, v in wanted.items()]))
     found = {f"{stage}.{k}": v for stage, items in p.overrides.items() for o in items for k, v in o.values.items()}
     assert found == wanted
-    kinds = {s.name: regioneffect.kind_of(p, s) for s in STAGES}
+    kinds = {s.name: effect.kind_of(p, s) for s in STAGES}
     assert [n for n, kind in kinds.items() if kind == "once"] == ["align", "reconcile", "agglomerate", "graph"]
 
 
@@ -295,15 +296,15 @@ def test_overlapping_overrides_are_said_in_file_order(tmp_path: Path) -> None:
     for name, x in (("a", 0), ("b", 63), ("c", 64)):
         p = do(p, regions.add(p, name, RegionSpec(box_vx=(0, 0, x, 8, 64, x + 64))))
     p = do(p, regions.set_values(p, "b", ["segment.boundary=0.4"]))
-    assert regioneffect.conflicts(p) == []
+    assert effect.conflicts(p) == []
     change = regions.set_values(p, "a", ["segment.boundary=0.3", "segment.smooth_nm=9"])
     (warning,) = change.warnings
     assert "segment.boundary is set by b (0.4) and by a (0.3)" in warning
     assert "share the voxels z 0:8, y 0:64, x 63:64: a comes later in the file and wins" in warning
     p = do(p, change)
     p = do(p, regions.set_values(p, "c", ["segment.boundary=0.35", "segment.smooth_nm=8"]))
-    assert len(regioneffect.conflicts(p)) == 2
-    assert len(regioneffect.conflicts(p, "a")) == 1
+    assert len(effect.conflicts(p)) == 2
+    assert len(effect.conflicts(p, "a")) == 1
     shown = CliRunner().invoke(app, ["regions", "list", "-C", str(tmp_path)])
     assert shown.output.count("comes later in the file and wins") == 2
 

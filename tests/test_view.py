@@ -19,15 +19,17 @@ from cloudvolume import CloudVolume
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from connectome_db import config, neuroglancer, paramsfile, plans, regions, viewer, volumes
+from connectome_db import config, paramsfile, plans, volumes
 from connectome_db.cli.main import app
 from connectome_db.config import Dataset, Project, RegionSpec
 from connectome_db.errors import ConfigError, ConnectomeError, QueryError, RunError
 from connectome_db.geometry import box_of
 from connectome_db.newproject import model_changes
+from connectome_db.regional import neuroglancer, regions
 from connectome_db.spec import Volume
 from connectome_db.stages.pipeline import STAGES
-from connectome_db.volumeserver import VolumeServer
+from connectome_db.viewing import viewer
+from connectome_db.viewing.volumeserver import VolumeServer
 from tests import tiny_project
 from tests.tiny_rows import A1, A2, BOUNDS, VOXEL_NM, a1, a2, a3, b1, b2, b3, s1
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from connectome_db.query.database import Database
     from connectome_db.query.named import NamedQuery
-    from connectome_db.query.receipt import Receipt
+    from connectome_db.query.receipts.receipt import Receipt
     from connectome_db.query.trace import Trace
 
 trace_app = typer.Typer(no_args_is_help=True, help="What made this? Lineage from a result down to raw tiles.")
@@ -124,9 +124,9 @@ def trace_voxel(
     as_dot: DotOption = False,
 ) -> None:
     """What lies at a voxel, and what made it. `connectome trace voxel 24 200 180`"""
-    from connectome_db.place import supervoxel_at
     from connectome_db.query import lineage
     from connectome_db.revisions import open_revision
+    from connectome_db.viewing.place import supervoxel_at
 
     root = root_of(project)
     supervoxel = supervoxel_at(open_revision(root, rev), (z, y, x))
@@ -152,7 +152,7 @@ def print_rows(rows: pa.Table, how: str, limit: int) -> None:
 
 
 def _keep(receipt: Receipt, path: Path, force: bool) -> None:
-    from connectome_db.query.receipt import write
+    from connectome_db.query.receipts.receipt import write
 
     write(receipt, path, force=force)
     said = f"[dim]receipt {path}: {receipt.answer.rows:,} rows, {receipt.answer.digest[:12]}[/]"
@@ -189,7 +189,7 @@ def sql(
         with open_tables(open_asked(root, rev)) as db:
             print_rows(db.sql(text), how, limit)
         return
-    from connectome_db.query.receipt import refuse_existing
+    from connectome_db.query.receipts.receipt import refuse_existing
     from connectome_db.versions.receipts import ask_sql
 
     refuse_existing(receipt, force=force)
@@ -233,7 +233,7 @@ def query(
         with open_tables(open_asked(root, rev)) as db:
             print_rows(named.run_query(db, name, given, project=root), how, limit)
         return
-    from connectome_db.query.receipt import refuse_existing
+    from connectome_db.query.receipts.receipt import refuse_existing
     from connectome_db.versions.receipts import ask_named
 
     refuse_existing(receipt, force=force)

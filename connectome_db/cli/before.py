@@ -41,9 +41,9 @@ def plan(
 
         connectome plan --roi 0,0,0,8,512,512 --list 5 --picture plan.png
     """
-    from connectome_db.versions import plan_text
-    from connectome_db.versions.forecast import forecast
-    from connectome_db.versions.foresee import foresee
+    from connectome_db.versions.plan import report
+    from connectome_db.versions.plan.forecast import forecast
+    from connectome_db.versions.plan.foresee import foresee
 
     p = open_project(project)
     box = _box(roi, roi_unit, p) if roi else None
@@ -52,15 +52,15 @@ def plan(
         seen = seen.within(box)
     times = forecast(seen, workers=ranks, price_per_hour=price)
     if as_json:
-        sys.stdout.write(json.dumps(plan_text.to_json(seen, times, n), indent=1, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(report.to_json(seen, times, n), indent=1, ensure_ascii=False) + "\n")
     else:
-        OUT.print(plan_text.table(seen, times))
-        for hint in plan_text.hints(seen, times):
+        OUT.print(report.table(seen, times))
+        for hint in report.hints(seen, times):
             OUT.print(hint, highlight=False, markup=False, soft_wrap=True)
         if n:
-            OUT.print(plan_text.listing(seen, n))
+            OUT.print(report.listing(seen, n))
     if picture is not None:
-        from connectome_db.versions.plan_picture import draw
+        from connectome_db.versions.plan.picture import draw
 
         where = draw(seen, picture)
         if not as_json:
@@ -69,8 +69,8 @@ def plan(
 
 def _box(text: str, unit: str, project: Project) -> Box:
     """A box in voxels from six numbers, or that of a region by its name."""
-    from connectome_db import regions
     from connectome_db.config import region_box
+    from connectome_db.regional import regions
 
     if "," not in text:
         return regions.region(project, text).box

@@ -38,23 +38,23 @@ def diff(
         connectome diff v1 v2 --parquet changes --picture changes.png
     """
     from connectome_db.revisions import open_revision
-    from connectome_db.versions import diff_report
-    from connectome_db.versions.diff import compare
+    from connectome_db.versions.compare import report
+    from connectome_db.versions.compare.diff import compare
 
     root = root_of(project)
     found = compare(open_revision(root, a), open_revision(root, b), only=only)
     if as_json == Path("-"):
-        sys.stdout.write(diff_report.to_json(found))
+        sys.stdout.write(report.to_json(found))
     else:
-        OUT.print(diff_report.to_rich(found, limit), soft_wrap=not OUT.is_terminal)
+        OUT.print(report.to_rich(found, limit), soft_wrap=not OUT.is_terminal)
     if as_json is not None and as_json != Path("-"):
-        diff_report.write_json(found, as_json)
+        report.write_json(found, as_json)
         ERR.print(f"[dim]{as_json}[/]", highlight=False)
     if parquet is not None:
-        written = diff_report.write_parquet(found, parquet)
+        written = report.write_parquet(found, parquet)
         ERR.print(f"[dim]{parquet}: {', '.join(p.name for p in written)}[/]", highlight=False)
     if picture is not None:
-        from connectome_db.versions.diff_picture import draw
+        from connectome_db.versions.compare.picture import draw
 
         ERR.print(f"[dim]{draw(found, picture)}[/]", highlight=False)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from connectome_db.revisions import Revision
-    from connectome_db.versions.life import Life
+    from connectome_db.versions.identity.life import Life
 
 FromOption = Annotated[
     str | None, typer.Option("--from", metavar="REV", help="The earlier version: tag, branch or commit.")
@@ -54,9 +54,9 @@ def map_ids(
     """
     from connectome_db.progress import bar
     from connectome_db.revisions import open_revision
-    from connectome_db.versions.idlists import read_ids
-    from connectome_db.versions.map_ids import map_ids as resolve
-    from connectome_db.versions.rowfiles import read_bytes, text_of, write
+    from connectome_db.versions.identity.lists import read_ids
+    from connectome_db.versions.identity.map_ids import map_ids as resolve
+    from connectome_db.versions.identity.rowfiles import read_bytes, text_of, write
 
     rows = read_ids(sys.stdin.buffer.read() if str(ids) == "-" else read_bytes(ids), str(ids), column)
     root = root_of(project)
@@ -107,7 +107,7 @@ def history(
     """
     from connectome_db.errors import QueryError
     from connectome_db.revisions import open_revision
-    from connectome_db.versions.rowfiles import text_of, write
+    from connectome_db.versions.identity.rowfiles import text_of, write
 
     root = root_of(project)
     if obj is None:
@@ -136,7 +136,7 @@ def _show_mapped(table: pa.Table, limit: int) -> None:
     """Rows as a person reads them: what each id becomes, and below it why."""
     from rich.table import Table
 
-    from connectome_db.versions.lifetree import percent
+    from connectome_db.versions.identity.lifetree import percent
 
     grid = Table("row", "given", "status", "becomes", header_style="bold")
     for r in table.slice(0, limit).to_pylist():
@@ -159,7 +159,7 @@ def _show_changes(table: pa.Table, limit: int) -> None:
     import pyarrow.compute as pc
     from rich.table import Table
 
-    from connectome_db.versions.lifetree import percent
+    from connectome_db.versions.identity.lifetree import percent
 
     changes = table.filter(pc.not_equal(table["relation"], "same"))
     grid = Table("object_a", "object_b", "of a", "relation", "heir", header_style="bold")
@@ -179,8 +179,8 @@ def _more(n: int) -> None:
 
 def _all_objects(a: Revision, b: Revision) -> pa.Table:
     from connectome_db.progress import bar
-    from connectome_db.versions.history import count_relations, object_history
-    from connectome_db.versions.overlaps import supervoxel_overlap
+    from connectome_db.versions.identity.history import count_relations, object_history
+    from connectome_db.versions.identity.overlaps import supervoxel_overlap
 
     with bar("comparing") as progress:
         table = object_history(a, b, supervoxel_overlap(a, b, progress))
@@ -195,9 +195,9 @@ def _life(
     from connectome_db.errors import QueryError
     from connectome_db.progress import bar
     from connectome_db.revisions import WORKING_TREE
-    from connectome_db.versions import timeline
-    from connectome_db.versions.idlists import parse_id
-    from connectome_db.versions.life import life_of
+    from connectome_db.versions.identity import timeline
+    from connectome_db.versions.identity.life import life_of
+    from connectome_db.versions.identity.lists import parse_id
 
     number, problem = parse_id(obj.strip())
     if number is None:
@@ -222,7 +222,7 @@ def _life(
 def _trees(life: Life) -> list[Tree]:
     from rich.tree import Tree
 
-    from connectome_db.versions.lifetree import Node, after, before
+    from connectome_db.versions.identity.lifetree import Node, after, before
 
     def grown(node: Node, tree: Tree) -> Tree:
         for n in node.below:

@@ -14,9 +14,9 @@ from connectome_db.cli.console import OUT, ProjectOption, open_project
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from connectome_db.versions.gc import Sweep
-    from connectome_db.versions.rollback import Rollback
-    from connectome_db.versions.rollbackproof import Proof
+    from connectome_db.versions.keep.gc import Sweep
+    from connectome_db.versions.keep.rollback import Rollback
+    from connectome_db.versions.keep.rollbackproof import Proof
 
 
 def gc(
@@ -39,7 +39,7 @@ def gc(
 
         connectome gc --days 30 --force
     """
-    from connectome_db.versions.gc import collect
+    from connectome_db.versions.keep.gc import collect
 
     sweep = collect(
         open_project(project),
@@ -62,7 +62,7 @@ def gc(
 
 
 def _show_sweep(sweep: Sweep, force: bool) -> None:
-    from connectome_db.versions.gc import size
+    from connectome_db.versions.keep.gc import size
 
     table = Table("stage", header_style="bold")
     for title in ("units kept", "gone" if force else "to go", "freed", "only a name"):
@@ -114,8 +114,8 @@ def rollback(
     from functools import partial
 
     from connectome_db.newproject import repro
-    from connectome_db.versions import rollback as module
-    from connectome_db.versions.rollbackproof import make
+    from connectome_db.versions.keep import rollback as module
+    from connectome_db.versions.keep.rollbackproof import make
 
     plan = module.plan(open_project(project), region, to, stage or ())
     if not as_json:
@@ -165,7 +165,7 @@ def _show_rollback(plan: Rollback) -> None:
 
 
 def _show_proof(plan: Rollback, proof: Proof) -> None:
-    from connectome_db.versions.rollback import UNDO
+    from connectome_db.versions.keep.rollback import UNDO
 
     table = Table(header_style="bold")
     table.add_column("stage", no_wrap=True)

@@ -108,8 +108,8 @@ def picture(
 
         connectome picture before.png --rev v1
     """
-    from connectome_db.picture import draw
     from connectome_db.versions.asof import dataset_name
+    from connectome_db.viewing.picture import draw
 
     revision = open_at(root_of(project), rev)
     title = dataset_name(revision) + (f", as of {revision.name}" if revision.commit else "")

@@ -11,7 +11,7 @@ from connectome_db.cli.asof import RevisionsOption
 from connectome_db.cli.console import OUT, ProjectOption, root_of
 
 if TYPE_CHECKING:
-    from connectome_db.query.receipt import Receipt, RevisionFacts
+    from connectome_db.query.receipts.receipt import Receipt, RevisionFacts
 
 receipt_app = typer.Typer(no_args_is_help=True, help="Is an answer still the same? Receipts of queries.")
 FileArgument = Annotated[Path, typer.Argument(help="A receipt, as `connectome sql --receipt` writes it.")]
@@ -37,7 +37,7 @@ def verify(
         connectome receipt verify strongest.json --rev v2
     """
     from connectome_db.errors import QueryError
-    from connectome_db.query.receipt import read
+    from connectome_db.query.receipts.receipt import read
     from connectome_db.versions import asof, receipts
 
     then, untouched = read(file)
@@ -59,7 +59,7 @@ def verify(
 @receipt_app.command("show")
 def show(file: FileArgument) -> None:
     """Say what a receipt holds, and whether it was edited. Example: connectome receipt show strongest.json"""
-    from connectome_db.query.receipt import read
+    from connectome_db.query.receipts.receipt import read
 
     found, untouched = read(file)
     for name, text in _told(found):

@@ -9,7 +9,7 @@ import typer
 from connectome_db.cli.console import ERR, OUT, ProjectOption, open_project
 
 if TYPE_CHECKING:
-    from connectome_db.regions import Change
+    from connectome_db.regional.regions import Change
 
 regions_app = typer.Typer(
     no_args_is_help=True, help="Named boxes of params.yaml, and the parameters that hold in them only."
@@ -42,8 +42,8 @@ def add(
 
         connectome regions add fold --from-neuroglancer state.json --annotation 1f3a
     """
-    from connectome_db import regions
     from connectome_db.errors import ConfigError
+    from connectome_db.regional import regions
 
     given = [o for o in (box_nm, box_vx, from_flag, from_neuroglancer) if o is not None]
     if len(given) != 1:
@@ -66,7 +66,7 @@ def list_(project: ProjectOption = None) -> None:
     """All regions: their boxes, what they override, their notes. Example: connectome regions list"""
     from rich.table import Table
 
-    from connectome_db import regioneffect, regions
+    from connectome_db.regional import effect, regions
 
     p = open_project(project)
     found = regions.regions(p)
@@ -77,7 +77,7 @@ def list_(project: ProjectOption = None) -> None:
     for r in found.values():
         table.add_row(r.name, str(r.box), _escape("\n".join(r.settings())), _escape(r.spec.note))
     OUT.print(table)
-    _warn(regioneffect.conflicts(p))
+    _warn(effect.conflicts(p))
 
 
 @regions_app.command("show")
@@ -86,7 +86,7 @@ def show(name: NameArgument, project: ProjectOption = None) -> None:
 
     Example: connectome regions show corner
     """
-    from connectome_db import regioneffect, regions
+    from connectome_db.regional import effect, regions
 
     p = open_project(project)
     r = regions.region(p, name)
@@ -97,14 +97,14 @@ def show(name: NameArgument, project: ProjectOption = None) -> None:
         ("nm", f"{regions.box_text(r.box_nm(p.voxel_nm))}  ({size_nm[0] * size_nm[1] * size_nm[2] / 1e9:,.4g} µm³)"),
     ]
     lines += [("override", f"{s}; {usual} elsewhere") for s, usual in zip(r.settings(), r.elsewhere(p), strict=True)]
-    lines += [(stage, f"touches {n} of {of} units") for stage, n, of in regioneffect.units(p, r.box)]
+    lines += [(stage, f"touches {n} of {of} units") for stage, n, of in effect.units(p, r.box)]
     for what, text in lines:
         OUT.print(f"  {what:<12} {text}", highlight=False, markup=False, soft_wrap=True)
     OUT.print(
         "An override holds for whole units: those whose core touches the box. `connectome plan` says what would run.",
         soft_wrap=True,
     )
-    _warn([*regioneffect.check_bounds(p, name, r.box), *regioneffect.conflicts(p, name)])
+    _warn([*effect.check_bounds(p, name, r.box), *effect.conflicts(p, name)])
 
 
 @regions_app.command("set")
@@ -117,7 +117,7 @@ def set_(
 
     Example: connectome regions set corner segment.seed_window_nm=80 segment.boundary=0.45
     """
-    from connectome_db import regions
+    from connectome_db.regional import regions
 
     _write(regions.set_values(open_project(project), name, assignments))
     OUT.print("Next: `connectome plan` says what would run, `dvc repro` runs it.")
@@ -130,7 +130,7 @@ def unset(
     project: ProjectOption = None,
 ) -> None:
     """Take overrides of a region back. Example: connectome regions unset corner segment.seed_window_nm"""
-    from connectome_db import regions
+    from connectome_db.regional import regions
 
     _write(regions.unset(open_project(project), name, what))
 
@@ -138,13 +138,13 @@ def unset(
 @regions_app.command("remove")
 def remove(name: NameArgument, project: ProjectOption = None) -> None:
     """Remove a region and all that it overrides. Example: connectome regions remove corner"""
-    from connectome_db import regions
+    from connectome_db.regional import regions
 
     _write(regions.remove(open_project(project), name))
 
 
 def _write(change: Change) -> None:
-    from connectome_db import regions
+    from connectome_db.regional import regions
 
     regions.apply(change)
     for line in change.done:

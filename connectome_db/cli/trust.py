@@ -15,10 +15,10 @@ from connectome_db.errors import ConfigError
 if TYPE_CHECKING:
     from connectome_db.config import Project
     from connectome_db.geometry import Box
-    from connectome_db.versions.audit import StageAudit
-    from connectome_db.versions.findings import Report
-    from connectome_db.versions.repair import Repaired
-    from connectome_db.versions.verify import Options
+    from connectome_db.versions.trust.audit import StageAudit
+    from connectome_db.versions.trust.findings import Report
+    from connectome_db.versions.trust.repair import Repaired
+    from connectome_db.versions.trust.verify import Options
 
 SHOWN = 40
 SampleOption = Annotated[str, typer.Option(help="Share of units to look at closely, e.g. 5% or 0.05.")]
@@ -97,8 +97,8 @@ def verify(
         connectome verify --repair
     """
     from connectome_db.progress import bar
-    from connectome_db.versions import verify as checking
-    from connectome_db.versions.repair import repair
+    from connectome_db.versions.trust import verify as checking
+    from connectome_db.versions.trust.repair import repair
 
     p = open_project(project)
     options = checking.Options(quick, share(sample), _seed(seed), box_vx(p, box, box_unit), store)
@@ -151,7 +151,7 @@ def _print_report(report: Report, options: Options) -> None:
 
 
 def _print_problems(report: Report) -> None:
-    from connectome_db.versions.findings import short
+    from connectome_db.versions.trust.findings import short
 
     for p in report.problems[:SHOWN]:
         OUT.print(f"[red]{p.what}[/]  {p.stage}{', ' + p.unit if p.unit else ''}", highlight=False)
@@ -164,7 +164,7 @@ def _print_problems(report: Report) -> None:
 
 
 def _print_repaired(repaired: Repaired, after: Report) -> None:
-    from connectome_db.versions.findings import short
+    from connectome_db.versions.trust.findings import short
 
     OUT.print("\n[bold]Repair[/]")
     for m in repaired.mended:
@@ -215,7 +215,7 @@ def audit(
         connectome audit --stage segment --sample 5% --ranks 2 --tolerance 0.001
     """
     from connectome_db.progress import bar
-    from connectome_db.versions.audit import audit as compute
+    from connectome_db.versions.trust.audit import audit as compute
 
     used = _seed(seed)
     with bar("audit") as progress:

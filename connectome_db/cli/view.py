@@ -34,8 +34,8 @@ def view(
 
         connectome view --rev v1 --at 4,96,128 --state state.json --no-serve
     """
-    from connectome_db import viewer
-    from connectome_db.volumeserver import HOST, VolumeServer
+    from connectome_db.viewing import viewer
+    from connectome_db.viewing.volumeserver import HOST, VolumeServer
 
     p = open_project(project)
     shown = viewer.open_view(p, rev, objects=objects or (), synapse=synapse, region=region, at=_voxel(at))

@@ -10,7 +10,7 @@ from ruamel.yaml.error import YAMLError
 
 from connectome_db.errors import QueryError
 from connectome_db.query.database import Database, Other, open_database
-from connectome_db.query.normal import MAIN
+from connectome_db.query.receipts.normal import MAIN
 from connectome_db.revisions import Revision, open_revision, tags_of
 
 

@@ -11,7 +11,7 @@ from connectome_db.prepare import code_roots
 from connectome_db.query import impact
 from connectome_db.query.database import Database
 from connectome_db.query.impact import Impact
-from connectome_db.regions import regions_of
+from connectome_db.regional.regions import regions_of
 from connectome_db.revisions import Revision
 from connectome_db.spec import AnyStage
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from connectome_db.errors import QueryError, RevisionError, nearest
-from connectome_db.query import named, receipt, verdict
-from connectome_db.query.content import Content
-from connectome_db.query.normal import MAIN, normal_form
-from connectome_db.query.receipt import Question, Receipt, RevisionFacts
-from connectome_db.query.verdict import Verdict
+from connectome_db.query import named
+from connectome_db.query.receipts import receipt, verdict
+from connectome_db.query.receipts.content import Content
+from connectome_db.query.receipts.normal import MAIN, normal_form
+from connectome_db.query.receipts.receipt import Question, Receipt, RevisionFacts
+from connectome_db.query.receipts.verdict import Verdict
 from connectome_db.revisions import Revision, checked_out, open_revision, tags_of
 from connectome_db.versions import asof
 

@@ -13,7 +13,7 @@ from connectome_db.config import Project
 from connectome_db.query.database import Other, open_database
 from connectome_db.revisions import open_revision
 from connectome_db.stages.imported import STAGES
-from connectome_db.versions.diff import compare
+from connectome_db.versions.compare.diff import compare
 from tests.versioned import commit_version
 
 SERIES = ("Dataset1", "Dataset4", "Dataset6")

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 from connectome_db.errors import QueryError
 from connectome_db.provenance import merkle, slice_digests, table_digest
-from connectome_db.query import receipt, verdict, views
-from connectome_db.query.answers import answer_digests
-from connectome_db.query.content import READS, contents
+from connectome_db.query import views
 from connectome_db.query.database import Database, open_database
-from connectome_db.query.normal import normal_form
-from connectome_db.query.receipt import Question, Receipt, RevisionFacts
+from connectome_db.query.receipts import receipt, verdict
+from connectome_db.query.receipts.answers import answer_digests
+from connectome_db.query.receipts.content import READS, contents
+from connectome_db.query.receipts.normal import normal_form
+from connectome_db.query.receipts.receipt import Question, Receipt, RevisionFacts
 from connectome_db.schema.all import OUTPUTS
 from tests import tiny_project
 from tests import tiny_rows as t

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from connectome_db import ledger
 from connectome_db.revisions import cache_folder, cached
 from connectome_db.store import Store, checksum
-from connectome_db.versions.trees import committed, locked_outs
+from connectome_db.versions.trust.trees import committed, locked_outs
 
 Rows = set[tuple[str, str]]
 

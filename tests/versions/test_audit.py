@@ -21,8 +21,8 @@ from connectome_db.config import Project
 from connectome_db.errors import ConfigError
 from connectome_db.spec import Column, Rows, Table, Volume
 from connectome_db.stages.pipeline import STAGES
-from connectome_db.versions.audit import StageAudit, audit, environment_differences
-from connectome_db.versions.howfar import between
+from connectome_db.versions.trust.audit import StageAudit, audit, environment_differences
+from connectome_db.versions.trust.howfar import between
 from tests.framework.conftest import make_project, run_all, tree
 from tests.framework.toy import STAGES as TOY
 from tests.versions import damage, wide
@@ -122,7 +122,7 @@ def test_the_counter_is_caught_in_a_process_of_its_own(drifting: Project) -> Non
     program = (
         "import sys, pathlib\n"
         "from connectome_db import config\n"
-        "from connectome_db.versions.audit import audit\n"
+        "from connectome_db.versions.trust.audit import audit\n"
         "from tests.versions.wide import DRIFTING\n"
         "(a,) = audit(config.load(pathlib.Path(sys.argv[1]), DRIFTING), sample=1.0, ranks=0)\n"
         "sys.exit(7 if a.outputs and not a.ok else 0)\n"

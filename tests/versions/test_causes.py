@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from connectome_db import ids
-from connectome_db.query.causes import Attribution, attribute, cause_table, unit_changes
-from connectome_db.query.causesets import NOTHING, Cause, CauseSets
+from connectome_db.query.compare.causes import Attribution, attribute, cause_table, unit_changes
+from connectome_db.query.compare.causesets import NOTHING, Cause, CauseSets
 from connectome_db.revisions import open_revision
 from tests.versions.ledgers import code, walk, write
 

@@ -19,9 +19,9 @@ from connectome_db import volumes
 from connectome_db.cli.main import app
 from connectome_db.errors import QueryError, RevisionError
 from connectome_db.revisions import Revision, open_revision
-from connectome_db.versions.diff import Diff, compare
-from connectome_db.versions.diff_picture import draw
-from connectome_db.versions.history import COUNTS_FRACTION, COUNTS_VX
+from connectome_db.versions.compare.diff import Diff, compare
+from connectome_db.versions.compare.picture import draw
+from connectome_db.versions.identity.history import COUNTS_FRACTION, COUNTS_VX
 from tests.imported.test_import import _bring, _list
 from tests.versions.ledgers import code, walk
 from tests.versions.planted import HALF, PLANTS, SECTION, SHAFT, TILE, copy_of, leave_out, plant

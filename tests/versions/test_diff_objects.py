@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from connectome_db.query.causes import Attribution, attribute
+from connectome_db.query.compare.causes import Attribution, attribute
 from connectome_db.revisions import Revision
-from connectome_db.versions.diff_evidence import find_evidence
-from connectome_db.versions.diff_objects import Objects, compare_objects
-from connectome_db.versions.history import object_history
+from connectome_db.versions.compare.evidence import find_evidence
+from connectome_db.versions.compare.objects import Objects, compare_objects
+from connectome_db.versions.identity.history import object_history
 from tests.versions.bodies import column, overlap_of
 
 # Supervoxels 1 2 3 hang together by contacts 1 and 2, and 4 5 6 by contacts 4 and 5; 3 and 4 do not touch.

@@ -22,7 +22,7 @@ from connectome_db.finish import finish, is_current
 from connectome_db.prepare import prepare
 from connectome_db.revisions import open_revision
 from connectome_db.stages.pipeline import STAGES
-from connectome_db.versions.gc import collect
+from connectome_db.versions.keep.gc import collect
 from tests.pipeline.conftest import tree
 
 LAST = ("agglomerate", "graph")

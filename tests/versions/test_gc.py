@@ -19,7 +19,7 @@ from connectome_db.newproject import cache_type
 from connectome_db.revisions import cache_folder, cached, open_revision
 from connectome_db.stages.pipeline import STAGES
 from connectome_db.store import Store, parse_record
-from connectome_db.versions.gc import Sweep, collect
+from connectome_db.versions.keep.gc import Sweep, collect
 from tests.versioned import edit_params, run_all
 
 Keys = dict[str, set[str]]

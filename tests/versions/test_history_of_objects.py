@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from connectome_db.errors import RevisionError
 from connectome_db.geometry import Box, Vec3, box_of, hull
 from connectome_db.revisions import Revision, open_revision
-from connectome_db.versions.history import CLOSE, COUNTS_FRACTION, COUNTS_VX, Sizes, object_history, relate
-from connectome_db.versions.overlaps import count_overlap, pairs_of, supervoxel_overlap
+from connectome_db.versions.identity.history import CLOSE, COUNTS_FRACTION, COUNTS_VX, Sizes, object_history, relate
+from connectome_db.versions.identity.overlaps import count_overlap, pairs_of, supervoxel_overlap
 from tests.versions.labelled import counted, revision_of, rows_of, voxels_of
 
 CORNER = Box((0, 0, 0), (8, 64, 64))

@@ -17,11 +17,11 @@ from connectome_db.cli.main import app
 from connectome_db.errors import QueryError, RevisionError
 from connectome_db.geometry import box_of
 from connectome_db.revisions import Revision, open_revision
-from connectome_db.versions import timeline
-from connectome_db.versions.history import count_relations, object_history
-from connectome_db.versions.life import life_of
-from connectome_db.versions.lifetree import after, before, percent
-from connectome_db.versions.overlaps import count_overlap
+from connectome_db.versions.identity import timeline
+from connectome_db.versions.identity.history import count_relations, object_history
+from connectome_db.versions.identity.life import life_of
+from connectome_db.versions.identity.lifetree import after, before, percent
+from connectome_db.versions.identity.overlaps import count_overlap
 from tests.versions.labelled import revision_of, voxels_of
 
 

@@ -19,10 +19,10 @@ from connectome_db.cli.main import app
 from connectome_db.errors import ConnectomeError, QueryError
 from connectome_db.geometry import Box, box_of
 from connectome_db.revisions import Revision, open_revision
-from connectome_db.versions.idfacts import Known, place_of, rounded_from
-from connectome_db.versions.idlists import IdList, read_ids
-from connectome_db.versions.map_ids import STATUSES, MappedIds, map_ids
-from connectome_db.versions.synapse_match import match_synapses
+from connectome_db.versions.identity.facts import Known, place_of, rounded_from
+from connectome_db.versions.identity.lists import IdList, read_ids
+from connectome_db.versions.identity.map_ids import STATUSES, MappedIds, map_ids
+from connectome_db.versions.identity.synapse_match import match_synapses
 from tests.versions.labelled import revision_of, voxels_of
 
 BAD = [

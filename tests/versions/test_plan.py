@@ -16,10 +16,10 @@ from connectome_db import config, runner
 from connectome_db.config import Project
 from connectome_db.errors import ConfigError, ConnectomeError, RunError
 from connectome_db.geometry import Box
-from connectome_db.versions import plan_store, plan_text
-from connectome_db.versions.forecast import Span, between, forecast
-from connectome_db.versions.foresee import PERHAPS, REUSED, STORED, SURE, Foresight, foresee
-from connectome_db.versions.plan_picture import draw
+from connectome_db.versions.plan import report, stored
+from connectome_db.versions.plan.forecast import Span, between, forecast
+from connectome_db.versions.plan.foresee import PERHAPS, REUSED, STORED, SURE, Foresight, foresee
+from connectome_db.versions.plan.picture import draw
 from tests.framework.conftest import make_project, run_all, tree
 from tests.framework.toy import BLOCK, STAGES
 
@@ -65,7 +65,7 @@ def test_a_finished_project_has_nothing_to_compute_and_is_not_touched(toy: Proje
     before = tree(toy.root)
     seen = foresee(toy, deep=True)
     assert states(seen) == {"paint": (32, 0, 0, 0), "counts": (32, 0, 0, 0), "summing": (1, 0, 0, 0)}
-    assert plan_text.hints(seen, forecast(seen)) == ["Nothing to compute: all is current."]
+    assert report.hints(seen, forecast(seen)) == ["Nothing to compute: all is current."]
     assert tree(toy.root) == before
 
 
@@ -82,8 +82,8 @@ def test_an_override_in_a_corner(toy: Project) -> None:
     assert {tuple(c) for c in paint.plan.cores[paint.stale].tolist()} == {b.flat() for b in changed}
     assert {tuple(c) for c in counts.plan.cores[counts.stale].tolist()} == {b.flat() for b in readers}
     assert paint.reasons.combinations() == {"parameter": 2}
-    assert [plan_text.change_text(c) for c in paint.reasons.change_counts()] == ["base 1 → 5 in corner"]
-    assert plan_text.why(counts, ()) == ["input: paint"]
+    assert [report.change_text(c) for c in paint.reasons.change_counts()] == ["base 1 → 5 in corner"]
+    assert report.why(counts, ()) == ["input: paint"]
     outcomes = run_all(project)
     check_against_run(seen, outcomes)
     assert [o.computed for o in outcomes.values()] == [2, 12, 1]  # nothing turned out equal here
@@ -94,7 +94,7 @@ def test_there_and_back_takes_all_from_the_store(toy: Project) -> None:
     back = with_params(toy, PARAMS)
     seen = foresee(back)
     assert states(seen) == {"paint": (30, 2, 0, 0), "counts": (20, 12, 0, 0), "summing": (0, 1, 0, 0)}
-    assert plan_text.hints(seen, forecast(seen))[0].startswith("Nothing to compute: 15 units are taken from the store")
+    assert report.hints(seen, forecast(seen))[0].startswith("Nothing to compute: 15 units are taken from the store")
     assert [o.computed for o in run_all(back).values()] == [0, 0, 0]
     assert states(foresee(back))["counts"] == (32, 0, 0, 0)
 
@@ -166,7 +166,7 @@ def test_a_damaged_file_is_found_by_deep(toy: Project) -> None:
 
 def test_another_environment(toy: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project = with_params(toy, PARAMS + OVERRIDE).launched(same_environment=True)
-    for module in ("connectome_db.runner", "connectome_db.versions.foresee"):
+    for module in ("connectome_db.runner", "connectome_db.versions.plan.foresee"):
         monkeypatch.setattr(f"{module}.environment_facts", lambda: {"python": "of another machine"})
     seen = foresee(project)
     assert seen.stages[0].reasons.combinations() == {"environment": 30, "parameter": 2}
@@ -216,7 +216,7 @@ def test_a_smaller_volume_drops_units(toy: Project) -> None:
     seen = foresee(project)
     counts = seen.stages[1]
     assert (len(counts.plan), len(counts.gone)) == (24, 8)
-    assert "8 units of data/ are dropped" in _printed(plan_text.table(seen, forecast(seen)))
+    assert "8 units of data/ are dropped" in _printed(report.table(seen, forecast(seen)))
     # blocks that the new border cuts; those beside them read 4 voxels further, which is still inside
     assert counts.reasons.counts()["extent"] == 8
     check_against_run(seen, run_all(project))
@@ -294,7 +294,7 @@ def test_times_for_people() -> None:
 
 def test_json_has_ids_as_text_and_the_same_numbers(toy: Project) -> None:
     seen = foresee(with_params(toy, PARAMS + OVERRIDE))
-    out = json.loads(json.dumps(plan_text.to_json(seen, forecast(seen), 3)))
+    out = json.loads(json.dumps(report.to_json(seen, forecast(seen), 3)))
     counts = out["stages"][1]
     assert (counts["units"], counts["reused"], counts["sure"], counts["perhaps"]) == (32, 20, 0, 12)
     assert out["total"]["sure"] == 2
@@ -329,9 +329,9 @@ def test_records_of_shards_are_found_without_parsing_the_others(toy: Project, mo
         parsed.append(text)
         return parse_record(text)
 
-    monkeypatch.setattr(plan_store, "parse_record", counted)
+    monkeypatch.setattr(stored, "parse_record", counted)
     wanted = from_hex([keys[5], "0" * 64, keys[2]])
-    found = dict(plan_store.records(store, "paint", wanted))
+    found = dict(stored.records(store, "paint", wanted))
     assert {k: r.key for k, r in found.items()} == {0: keys[5], 2: keys[2]}
     assert len(parsed) == 2
-    assert sorted(d.tobytes().hex() for d in plan_store.all_keys(store, "paint")) == sorted(keys)
+    assert sorted(d.tobytes().hex() for d in stored.all_keys(store, "paint")) == sorted(keys)

@@ -17,9 +17,9 @@ from connectome_db import codedigest, config, revisions
 from connectome_db.cli.main import app
 from connectome_db.geometry import Box
 from connectome_db.stages.pipeline import STAGES
-from connectome_db.versions import plan_text
-from connectome_db.versions.forecast import forecast
-from connectome_db.versions.foresee import PERHAPS, REUSED, STORED, SURE, Foresight, StageAhead, foresee
+from connectome_db.versions.plan import report
+from connectome_db.versions.plan.forecast import forecast
+from connectome_db.versions.plan.foresee import PERHAPS, REUSED, STORED, SURE, Foresight, StageAhead, foresee
 from tests.edits import append_section, change_tile
 from tests.framework.conftest import git, tree
 from tests.versioned import edit_params, run_all
@@ -70,8 +70,8 @@ def test_an_override_in_a_corner(own_history: Path) -> None:
         assert 1 < len(cores) < 32
         assert of(seen, name).count(PERHAPS) == len(of(seen, name).stale) == len(cores)
         assert stale_cores(of(seen, name)) == cores
-    assert plan_text.why(of(seen, "segment"), ()) == ["seed_window_nm 80 → 90 in corner"]
-    assert plan_text.why(of(seen, "synapses"), ()) == ["input: segment"]
+    assert report.why(of(seen, "segment"), ()) == ["seed_window_nm 80 → 90 in corner"]
+    assert report.why(of(seen, "synapses"), ()) == ["input: segment"]
     assert sum(s.count(SURE) for s in seen.stages) == 1
     outcomes = run_all(config.load(own_history, STAGES))
     check_against_run(seen, outcomes)
@@ -99,7 +99,7 @@ def test_without_data_all_is_taken_from_the_store(own_history: Path) -> None:
 def test_one_parameter_of_a_stage_that_runs_once(own_history: Path) -> None:
     edit_params(own_history, lambda d: d["agglomerate"].update(threshold=0.5))
     seen = look(own_history)
-    assert {s.stage: plan_text.why(s, ()) for s in seen.stages if len(s.stale)} == {
+    assert {s.stage: report.why(s, ()) for s in seen.stages if len(s.stale)} == {
         "agglomerate": ["threshold 0.6 → 0.5"],
         "graph": ["input: agglomerate"],
     }
@@ -162,7 +162,7 @@ def test_an_edit_of_a_kernel_reaches_the_stages_that_import_it(own_history: Path
     seen = look(own_history)
     assert {s.stage for s in seen.stages if "code" in s.reasons.counts()} == {"score"}
     assert of(seen, "score").reasons.code == ("kernels.contact",)
-    assert plan_text.why(of(seen, "score"), ()) == ["code: kernels.contact"]
+    assert report.why(of(seen, "score"), ()) == ["code: kernels.contact"]
     run = own_history / "provenance" / "score" / "run.json"
     run.write_text(run.read_text().replace('"dirty": false', '"dirty": true'))
     assert of(look(own_history), "score").reasons.code == ("kernels.contact?",)
@@ -184,7 +184,7 @@ def test_code_and_input_are_told_apart(own_history: Path, checkout: Path) -> Non
         facts["code"]["git"] = None
         run.write_text(json.dumps(facts))
     segment = of(look(own_history), "segment")
-    assert plan_text.why(segment, ()) == ["seed_window_nm 80 → 90 in corner (1)", "code"]
+    assert report.why(segment, ()) == ["seed_window_nm 80 → 90 in corner (1)", "code"]
 
 
 # Tiles --------------------------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_a_changed_tile(own_history: Path) -> None:
     seen = look(own_history)
     assert seen.sections == (4,)
     assert states(seen)["ingest"] == (9, 0, 0, 1)
-    assert plan_text.why(of(seen, "ingest"), seen.sections) == ["input: raw section 4"]
+    assert report.why(of(seen, "ingest"), seen.sections) == ["input: raw section 4"]
     assert states(seen)["montage"] == (9, 0, 1, 0)
     match = of(seen, "match")
     pairs = {(z, z + dz) for z in range(10) for dz in (1, 2) if z + dz < 10}
@@ -220,7 +220,7 @@ def test_a_new_section_and_a_changed_tile_and_then_the_run(own_history: Path) ->
     for stage in seen.stages[4:]:
         assert stage.guessed == "align"
         assert stage.count(SURE) == 0
-    text = " ".join(plan_text.hints(seen, forecast(seen)))
+    text = " ".join(report.hints(seen, forecast(seen)))
     assert "not known before align has run" in text
     check_against_run(seen, run_all(config.load(own_history, STAGES)))
     assert all(s.count(REUSED) == len(s.plan) for s in look(own_history).stages)

@@ -15,7 +15,7 @@ from connectome_db import config, newproject, runner
 from connectome_db.cli.main import app
 from connectome_db.errors import QueryError, RevisionError
 from connectome_db.finish import finish
-from connectome_db.query.receipt import Receipt, read
+from connectome_db.query.receipts.receipt import Receipt, read
 from connectome_db.revisions import open_revision
 from connectome_db.stages.pipeline import STAGES
 from connectome_db.versions import asof, receipts

@@ -9,14 +9,16 @@ import pyarrow.parquet as pq
 import tensorstore
 from typer.testing import CliRunner
 
-from connectome_db import config, prepare, regioneffect, regions, runner, viewer, yamltext
+from connectome_db import config, prepare, runner
 from connectome_db.cli.main import app
 from connectome_db.config import RegionSpec
 from connectome_db.finish import finish
 from connectome_db.geometry import Box
+from connectome_db.regional import effect, regions, yamltext
 from connectome_db.revisions import open_revision
 from connectome_db.stages.pipeline import STAGES
-from connectome_db.volumeserver import VolumeServer
+from connectome_db.viewing import viewer
+from connectome_db.viewing.volumeserver import VolumeServer
 
 CORNER = Box((0, 0, 0), (8, 64, 64))
 
@@ -29,11 +31,11 @@ def test_the_units_shown_are_those_that_an_override_makes_run(own_history: Path)
     p = config.load(own_history, STAGES)
     regions.apply(regions.set_values(p, "dark", ["segment.seed_window_nm=60"]))
     p = config.load(own_history, STAGES)
-    touched = {stage: (n, of) for stage, n, of in regioneffect.units(p, regions.region(p, "dark").box)}
+    touched = {stage: (n, of) for stage, n, of in effect.units(p, regions.region(p, "dark").box)}
     assert touched["segment"] == (3, 32)
     assert touched["overlap"][0] > 0
     assert set(touched) == {"render", "mask", "segment", "overlap", "score", "synapses"}
-    (warning,) = regioneffect.conflicts(p)
+    (warning,) = effect.conflicts(p)
     assert "set by corner (80) and by dark (60), which share 1 of 32 units: dark comes later" in warning
     prepared, outcome = runner.run_units(p, "segment")
     assert outcome.computed == 3
@@ -55,7 +57,7 @@ def test_two_regions_in_one_block_conflict_although_their_boxes_do_not_touch(his
         text = yamltext.put(text, ("regions", name), {"box_vx": list(box)}, "params.yaml")
         text = yamltext.put(text, ("overrides", "segment", name, "seed_window_nm"), 50, "params.yaml")
     p = config.load(history, STAGES, text)
-    found = regioneffect.conflicts(p)
+    found = effect.conflicts(p)
     # `apart` reaches by a voxel into all four blocks around (64, 64): it meets `corner` in one and `beside` in another.
     assert [f.split(": ")[0].partition("which ")[2] for f in found] == ["share 1 of 32 units"] * 2
     assert [" and by apart (50)" in f for f in found] == [True, True]

@@ -12,8 +12,8 @@ import pytest
 from connectome_db import config
 from connectome_db.config import Project
 from connectome_db.stages.pipeline import STAGES
-from connectome_db.versions.repair import repair
-from connectome_db.versions.verify import Options, verify
+from connectome_db.versions.trust.repair import repair
+from connectome_db.versions.trust.verify import Options, verify
 from tests.framework.conftest import make_project, run_all
 from tests.pipeline.conftest import tree
 from tests.versions import damage, wide

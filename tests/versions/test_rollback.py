@@ -15,16 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from connectome_db import config, dvcfile, ids, newproject, regions
+from connectome_db import config, dvcfile, ids, newproject
 from connectome_db.cli.main import app
 from connectome_db.config import Project
 from connectome_db.errors import ConfigError, RevisionError, RunError
 from connectome_db.networks import registry
 from connectome_db.prepare import prepare
-from connectome_db.query.changes import StageData, load_ledgers
+from connectome_db.query.compare.changes import StageData, load_ledgers
+from connectome_db.regional import regions
 from connectome_db.revisions import open_revision
 from connectome_db.stages.pipeline import STAGES
-from connectome_db.versions import oldmodels, rollback, rollbackproof
+from connectome_db.versions.keep import oldmodels, rollback, rollbackproof
 from tests.pipeline.conftest import tree
 from tests.versioned import commit_version, edit_params, run_all
 

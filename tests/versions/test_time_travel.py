@@ -16,18 +16,19 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from connectome_db import config, newproject, picture, runner, volumes
+from connectome_db import config, newproject, runner, volumes
 from connectome_db.cli.main import app
 from connectome_db.errors import QueryError, RevisionError
 from connectome_db.finish import finish
 from connectome_db.geometry import Box
-from connectome_db.place import read_box, supervoxel_at
 from connectome_db.query import lineage
 from connectome_db.query.database import Database, Other, open_database
 from connectome_db.query.trace import to_json
 from connectome_db.revisions import cache_folder, cached, lock_outs, open_revision
 from connectome_db.stages.pipeline import STAGES
 from connectome_db.versions import asof
+from connectome_db.viewing import picture
+from connectome_db.viewing.place import read_box, supervoxel_at
 from tests import tiny_project
 from tests.versioned import edit_params
 

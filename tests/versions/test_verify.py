@@ -23,10 +23,10 @@ from connectome_db.finish import finish
 from connectome_db.geometry import Box
 from connectome_db.stages.pipeline import STAGES
 from connectome_db.store import Store, checksum
-from connectome_db.versions.findings import Problem, swapped
-from connectome_db.versions.repair import repair
-from connectome_db.versions.trees import locked_outs, open_tree
-from connectome_db.versions.verify import Options, choose_units, verify
+from connectome_db.versions.trust.findings import Problem, swapped
+from connectome_db.versions.trust.repair import repair
+from connectome_db.versions.trust.trees import locked_outs, open_tree
+from connectome_db.versions.trust.verify import Options, choose_units, verify
 from tests.framework.conftest import make_project, run_all, tree
 from tests.framework.toy import STAGES as TOY
 from tests.versioned import edit_params
