@@ -116,7 +116,7 @@ _LIST = (
     Metric("damaged", "mask", "1", "high", "Fraction of covered voxels masked as fold, crack, blank or low signal."),
     # L3: segmentation
     Metric("affinity_certainty", "segment", "1", "low", "Mean of |2 a - 1| over the affinities a of tissue."),
-    Metric("boundary_fraction", "segment", "1", "either", "Fraction of tissue without a supervoxel."),
+    Metric("boundary_fraction", "segment", "1", "either", "Fraction of tissue of a mean affinity below 0.5."),
     Metric("supervoxel_density", "segment", "um-3", "high", "Supervoxels per volume of tissue: splits raise it."),
     Metric("contact_ambiguous", "score", "1", "high", "Share of contact area with affinity from 0.3 to 0.7."),
     # L4: objects and synapses
