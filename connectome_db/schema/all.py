@@ -22,6 +22,7 @@ from connectome_db.schema.imported import (
     LISTED_SYNAPSE,
     NEURON_NAME,
 )
+from connectome_db.schema.quality import QUALITY_GRAPH, QUALITY_RAW, QUALITY_VOLUME
 from connectome_db.schema.segmentation import (
     APRON,
     BORDERLINE,
@@ -50,6 +51,9 @@ OUTPUTS: Mapping[str, tuple[Table, ...]] = {
     "agglomerate": (MERGE, MEMBER, OBJECT, BORDERLINE),
     "synapses": (SYNAPSE,),
     "graph": (LINK, NEURON, CONNECTION),
+    "measure_raw": (QUALITY_RAW,),
+    "measure_volume": (QUALITY_VOLUME,),
+    "measure_graph": (QUALITY_GRAPH,),
 }
 """Stage name -> the tables it makes, in the order of the pipeline."""
 

@@ -9,6 +9,9 @@ from connectome_db.stages.graph import STAGE as GRAPH
 from connectome_db.stages.ingest import STAGE as INGEST
 from connectome_db.stages.mask import STAGE as MASK
 from connectome_db.stages.match import STAGE as MATCH
+from connectome_db.stages.measure_graph import STAGE as MEASURE_GRAPH
+from connectome_db.stages.measure_raw import STAGE as MEASURE_RAW
+from connectome_db.stages.measure_volume import STAGE as MEASURE_VOLUME
 from connectome_db.stages.montage import STAGE as MONTAGE
 from connectome_db.stages.overlap import STAGE as OVERLAP
 from connectome_db.stages.reconcile import STAGE as RECONCILE
@@ -31,4 +34,7 @@ STAGES: tuple[AnyStage, ...] = (
     AGGLOMERATE,
     SYNAPSES,
     GRAPH,
+    MEASURE_RAW,
+    MEASURE_VOLUME,
+    MEASURE_GRAPH,
 )

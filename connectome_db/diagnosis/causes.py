@@ -1,0 +1,158 @@
+"""From a walk through the layers to the name of a cause, or to none.
+
+Each cause has a signature: what it changes first, and what it leaves alone. A cause is named only when its own
+measurement differs by more than the normal spread of the dataset, by a size that matters, and not by chance; and the
+earliest layer decides, since everything below follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from connectome_db.diagnosis.compare import Comparison
+from connectome_db.diagnosis.facts import Fact
+from connectome_db.schema.quality import LEVELS, METRICS
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When a difference counts. Chosen on phantoms of other seeds than those that the figures are told of."""
+
+    spreads: float = 1.5
+    """A metric of images or of their place must differ by this many normal spreads ..."""
+    relative: float = 0.08
+    """... and by this share of its usual value ..."""
+    p_value: float = 0.002
+    """... with at most this probability under chance."""
+    follows_p: float = 0.05
+    """A layer below follows when it is worse with at most this q-value ..."""
+    follows_spreads: float = 0.4
+    """... and by this many normal spreads."""
+    coverage: float = 0.15
+    """Tissue is missing when this much of the region is not covered, beyond the rest."""
+    damage: float = 0.05
+    """Tissue is damaged when this much more of it is masked."""
+
+
+RULES = Rules()
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a region differs."""
+
+    name: str
+    layer: str
+    metric: str
+    strength: float
+    """In normal spreads; how far the decisive metric is off."""
+    says: str
+
+
+Walk = Mapping[str, Comparison]
+
+
+def name_cause(walk: Walk, found: Sequence[Fact], *, runs: bool, rules: Rules = RULES) -> Cause | None:
+    """The earliest cause that the walk shows. `runs`: the region is a run of whole sections."""
+    for look in (_missing, _imaging, _damage, _misalignment):
+        cause = look(walk, found, runs, rules)
+        if cause is not None:
+            return cause
+    return _decided(walk, found, rules)
+
+
+def stands_out(c: Comparison | None, rules: Rules = RULES) -> bool:
+    """Whether a metric is worse in the region, beyond chance, beyond normal spread, and by a size that matters."""
+    if c is None or not c.worse:
+        return False
+    size = abs(c.relative) if c.relative is not None else np.inf
+    return abs(c.spreads) >= rules.spreads and size >= rules.relative and c.p_value <= rules.p_value
+
+
+def follows(c: Comparison, q_value: float, rules: Rules = RULES) -> bool:
+    """Whether a metric of a later layer is worse too."""
+    return c.worse and q_value <= rules.follows_p and abs(c.spreads) >= rules.follows_spreads
+
+
+def _missing(walk: Walk, found: Sequence[Fact], runs: bool, rules: Rules) -> Cause | None:  # noqa: ARG001
+    c = walk.get("coverage")
+    lost = [f for f in found if f.fact == "tiles"]
+    if c is None or c.effect > -rules.coverage or not lost:
+        return None
+    return Cause("missing tiles", "ingest", "coverage", abs(c.spreads), f"{_told(c)}; {lost[0].says}")
+
+
+def _imaging(walk: Walk, found: Sequence[Fact], runs: bool, rules: Rules) -> Cause | None:  # noqa: ARG001
+    """Focus, session, staining, charging: which of the raw metrics is off, and in what shape of region."""
+    off = {
+        name: abs(c.spreads)
+        for name, c in walk.items()
+        if LEVELS[METRICS[name].layer] == "L1" and METRICS[name].worse != "either" and stands_out(c, rules)
+    }
+    contrast = max((off.get(n, 0.0), n) for n in ("raw_membrane_contrast", "raw_contrast_to_noise", "raw_spread"))
+    blur, noise = off.get("raw_sharpness", 0.0), off.get("raw_noise", 0.0)
+    weak = contrast[1] if contrast[0] >= noise else "raw_noise"
+    tried = (
+        (blur and _smoother(walk), "defocus", "raw_sharpness", "the raw images are blurred, as weak staining is not"),
+        (runs and (noise or contrast[0]), "session", weak, "a run of whole sections was imaged with less signal"),
+        (contrast[0], "staining", contrast[1], "membranes stand out less in the raw images, at normal focus"),
+        (noise, "session", "raw_noise", "the raw images are noisier, at normal contrast"),
+        ("raw_charging" in off, "charging", "raw_charging", METRICS["raw_charging"].doc),
+        ("raw_saturation" in off, "saturation", "raw_saturation", METRICS["raw_saturation"].doc),
+        (blur, "defocus", "raw_sharpness", METRICS["raw_sharpness"].doc),
+    )
+    return next((_cause(name, metric, walk, why) for holds, name, metric, why in tried if holds), None)
+
+
+def _smoother(walk: Walk) -> bool:
+    """Whether sharpness fell as focus makes it fall: by more than lost contrast explains, and without more noise."""
+    sharp, noise = walk["raw_sharpness"], walk.get("raw_noise")
+    if noise is not None and noise.worse and abs(noise.spreads) > abs(sharp.spreads):
+        return False
+    return sharp.relative is not None and sharp.relative < -0.15
+
+
+def _damage(walk: Walk, found: Sequence[Fact], runs: bool, rules: Rules) -> Cause | None:  # noqa: ARG001
+    c = walk.get("damaged")
+    if c is None or c.effect < rules.damage or c.p_value > rules.p_value:
+        return None
+    return _cause("damage", "damaged", walk, "folds, cracks or blank areas are masked there")
+
+
+def _misalignment(walk: Walk, found: Sequence[Fact], runs: bool, rules: Rules) -> Cause | None:  # noqa: ARG001
+    off = [
+        (abs(walk[n].spreads), n)
+        for n in ("section_continuity", "alignment_residual", "match_correlation", "match_refused", "montage_residual")
+        if n in walk and stands_out(walk[n], rules)
+    ]
+    if not off:
+        return None
+    return _cause("misalignment", max(off)[1], walk, "neighbouring sections do not fit, and their images are good")
+
+
+def _decided(walk: Walk, found: Sequence[Fact], rules: Rules) -> Cause | None:
+    """An override whose stage, or a layer after it, is the first that differs."""
+    for fact in found:
+        if fact.fact not in ("params", "model"):
+            continue
+        level = LEVELS[fact.stage]
+        off = [c for n, c in walk.items() if LEVELS[METRICS[n].layer] >= level and c.p_value <= rules.p_value]
+        if off:
+            first = max(off, key=lambda c: (-int(LEVELS[c.layer][1]), abs(c.spreads)))
+            name = "model" if fact.fact == "model" else "parameters"
+            return Cause(name, fact.stage, first.metric, abs(first.spreads), f"{fact.says}; {_told(first)}")
+    return None
+
+
+def _cause(name: str, metric: str, walk: Walk, why: str) -> Cause:
+    c = walk[metric]
+    return Cause(name, c.layer, metric, abs(c.spreads), f"{_told(c)}: {why}")
+
+
+def _told(c: Comparison) -> str:
+    if c.measure == "1":
+        return f"{c.metric} {c.region:.3g} against {c.reference:.3g}"
+    return f"{c.metric} {c.region:.3g} against {c.reference:.3g} {c.measure}"
