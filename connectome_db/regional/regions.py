@@ -219,17 +219,22 @@ def remove(project: Project, name: str) -> Change:
     return Change(project.root / FILE, old, new, (f"region {name} removed", *done))
 
 
-def set_values(project: Project, name: str, assignments: Sequence[str]) -> Change:
+def set_values(project: Project, name: str, assignments: Sequence[str], *, text: str | None = None) -> Change:
     """Override parameters in a region: each assignment is "stage.parameter=value", the value as YAML.
+
+    `text` is params.yaml with edits that are not written yet; by default it is the file.
 
     Raises ConfigError for what is no parameter, for a value that the stage refuses, for a stage that runs once for the
     whole dataset, for a parameter that decides how a stage is cut into units, and for a model that cannot be found.
     """
-    found = region(project, name)
-    old = new = read_text(project.root)
+    old = new = read_text(project.root) if text is None else text
+    known = regions_of(old, project.voxel_nm)
+    if name not in known:
+        raise ConfigError(f"no region {name!r}{nearest(name, known)}")
+    found = known[name]
     chosen: dict[str, dict[str, Any]] = {}
-    for text in assignments:
-        stage, parameter, value = _assignment(project, text)
+    for assigned in assignments:
+        stage, parameter, value = _assignment(project, assigned)
         chosen.setdefault(stage, {})[parameter] = value
         new = yamltext.put(new, ("overrides", stage, name, parameter), value, FILE)
     loaded = load(project.root, project.stages, new)

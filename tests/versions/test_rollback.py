@@ -86,7 +86,7 @@ def rolled(with_far: Path, tmp_path_factory: pytest.TempPathFactory) -> Rolled:
     root = Path(shutil.copytree(with_far, tmp_path_factory.mktemp("rolled") / "p", symlinks=True))
     plan = rollback.plan(load(root), "corner", "v1")
     segment = tree(root / "data" / "segment")
-    earlier = rollbackproof.before(plan)
+    earlier = rollbackproof.before(plan.project, plan.target)
     proof = rollbackproof.make(plan, run_here)
     return Rolled(plan, earlier, plan.change.old, segment, proof)
 

@@ -74,7 +74,7 @@ class Proof:
 
 def make(rollback: Rollback, run: Callable[[Path], None] = repro) -> Proof:
     """Make a rollback, run what changed, and compare. Raises RunError when data/ was not current, or the run fails."""
-    earlier = before(rollback)
+    earlier = before(rollback.project, rollback.target)
     write(rollback)
     try:
         run(rollback.project.root)
@@ -86,14 +86,16 @@ def make(rollback: Rollback, run: Callable[[Path], None] = repro) -> Proof:
     return prove(rollback, earlier)
 
 
-def before(rollback: Rollback) -> Before:
-    """Remember the project. Raises RunError when data/ is not what today's parameters say: there would be no before."""
-    project, target = rollback.project, rollback.target
+def before(project: Project, target: Project) -> Before:
+    """Remember the project before its params.yaml becomes that of `target`.
+
+    Raises RunError when data/ is not what today's parameters say: there would be no before.
+    """
     for stage in project.stages:
         if not is_current(prepare(project, stage)):
             raise RunError(
-                f"data/{stage.name} is not what params.yaml and the code say today, so what a rollback changes could "
-                "not be told from what else changes. Run `dvc repro` first; or --no-run, which only edits params.yaml"
+                f"data/{stage.name} is not what params.yaml and the code say today, so what the command changes "
+                "could not be told from what else changes. Run `dvc repro` first, or only edit: --no-run, --dry-run"
             )
     edited = {}
     for stage in project.stages:
@@ -116,16 +118,18 @@ def prove(rollback: Rollback, earlier: Before) -> Proof:
     for stage in order:
         data = now[stage]
         codes = data.units["unit"].to_numpy().astype(np.uint64)
-        same_then, same_before = _same(back[stage], codes), _same(since[stage], codes)
+        same_then, same_before = same_units(back[stage], codes), same_units(since[stage], codes)
         inside = overridden(boxes_of(data.units, "core_"), [rollback.box])[:, 0] & (data.kind != "once")
-        reached = _reads_what_differs(data, since) | np.isin(codes, earlier.edited.get(stage, codes[:0]))
-        wrong += _list(stage, codes[~reached & ~same_before], "not equal to before, though they read nothing new")
-        bad, why = _not_as_then(rollback, stage, inside & ~same_then, _reads_what_differs(data, back))
-        wrong += _list(stage, codes[bad], f"not equal to {rollback.revision.name}, though they read what was read then")
+        reached = reads_what_differs(data, since) | np.isin(codes, earlier.edited.get(stage, codes[:0]))
+        wrong += listed(stage, codes[~reached & ~same_before], "not equal to before, though they read nothing new")
+        bad, why = _not_as_then(rollback, stage, inside & ~same_then, reads_what_differs(data, back))
+        wrong += listed(
+            stage, codes[bad], f"not equal to {rollback.revision.name}, though they read what was read then"
+        )
         explained += why
         as_then = same_then & (inside | ~same_before)
         as_before = same_before & ~as_then
-        computed, source = _computed(rollback.project, stage, earlier)
+        computed, source = computed_in(rollback.project, stage, earlier)
         stages.append(
             StageProof(
                 stage=stage,
@@ -157,12 +161,12 @@ def _not_as_then(rollback: Rollback, stage: str, strange: Mask, seam: Mask) -> t
     return strange, []
 
 
-def _same(changes: UnitChanges, codes: Codes) -> Mask:
+def same_units(changes: UnitChanges, codes: Codes) -> Mask:
     """Units with equal key and equal content in both versions: bool[N]."""
     return np.asarray(changes.what[positions(changes.codes, codes)] == SAME, dtype=np.bool_)
 
 
-def _reads_what_differs(data: StageData, changes: Mapping[str, UnitChanges]) -> Mask:
+def reads_what_differs(data: StageData, changes: Mapping[str, UnitChanges]) -> Mask:
     """Units that read a part which the two versions do not have alike: bool[N], in the order of `data.units`."""
     codes = data.units["unit"].to_numpy().astype(np.uint64)
     found = np.zeros(len(codes), dtype=bool)
@@ -185,7 +189,8 @@ def _input(side: StageData | None, name: str) -> str | None:
     return None if side is None else side.record["inputs"].get(name)
 
 
-def _list(stage: str, codes: Codes, what: str) -> list[str]:
+def listed(stage: str, codes: Codes, what: str) -> list[str]:
+    """A sentence on units, with the places of the first; none when there is no unit."""
     if not len(codes):
         return []
     names = [" ".join(map(str, position_of(int(c)))) for c in codes[:SHOWN]]
@@ -193,7 +198,8 @@ def _list(stage: str, codes: Codes, what: str) -> list[str]:
     return [f"{stage}: {len(codes)} units are {what}: (z y x) {', '.join(names)}{more}"]
 
 
-def _computed(project: Project, stage: str, earlier: Before) -> tuple[int, str]:
+def computed_in(project: Project, stage: str, earlier: Before) -> tuple[int, str]:
+    """Units of a stage that were computed since `earlier`, and who brought the stage: see `StageProof`."""
     run = _run(project, stage)
     if run["run_id"] == earlier.runs.get(stage):
         return 0, "not run"
