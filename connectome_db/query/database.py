@@ -20,9 +20,10 @@ import duckdb
 import pyarrow as pa
 
 from connectome_db.errors import QueryError, nearest
-from connectome_db.query import guard, views
+from connectome_db.query import guard, quality, views
 from connectome_db.schema.all import SCIENCE, TABLES
 from connectome_db.schema.provenance import EXECUTION, PART, PROVENANCE, UNIT, UNIT_EDGE, UNIT_READ
+from connectome_db.schema.quality_views import FUNCTIONS, VIEWS
 from connectome_db.spec import NM3, Column, Table
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
@@ -87,9 +88,10 @@ class Database:
 
         Tables of stages that have not been run are described too.
         """
-        declared = self.tables.get(table) or TABLES.get(table)
+        function = FUNCTIONS.get(table)
+        declared = self.tables.get(table) or TABLES.get(table) or (function.table if function else None)
         if declared is None:
-            raise QueryError(f"unknown table {table!r}{nearest(table, [*self.tables, *self.missing])}")
+            raise QueryError(f"unknown table {table!r}{nearest(table, [*self.tables, *self.missing, *FUNCTIONS])}")
         columns = columns_of(declared)
         return pa.table(
             {
@@ -197,10 +199,10 @@ def open_database(
     )
     others: dict[str, Other] = {}
     try:
-        tables, files = _create_views(con, root)
+        tables, files = _create_views(con, root, "main")
         for name, other in (also or {}).items():
             _create_schema(con, name)
-            shown, found = _create_views(con, other.root)
+            shown, found = _create_views(con, other.root, name)
             others[name] = Other(other.root, other.at, shown, _missing(other.root, shown))
             files += found
         con.execute("SET schema = 'main'")
@@ -221,15 +223,15 @@ def _missing(root: Path, tables: Mapping[str, Table]) -> dict[str, str]:
 
 def _create_schema(con: duckdb.DuckDBPyConnection, name: str) -> None:
     """Make a schema for another revision, and the one in which views are created from here on."""
-    taken = {s for (s,) in con.execute(_TAKEN).fetchall()} | SCIENCE | {t.name for t in PROVENANCE}
+    taken = {s for (s,) in con.execute(_TAKEN).fetchall()} | SCIENCE | {t.name for t in (*PROVENANCE, *VIEWS)}
     if not _NAME.fullmatch(name) or name in taken:
         raise QueryError(f"{name!r} cannot name a revision in SQL: wanted a plain word, such as old, new or v1")
     con.execute(f"CREATE SCHEMA {views.quote(name)}")
     con.execute(f"SET schema = {views.quoted(name)}")
 
 
-def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> tuple[dict[str, Table], list[Path]]:
-    """Create all views; returns them by name, and the files they read."""
+def _create_views(con: duckdb.DuckDBPyConnection, root: Path, schema: str) -> tuple[dict[str, Table], list[Path]]:
+    """Create all views in `schema`, the current one; returns them by name, and the files they read."""
     data, provenance = root / "data", root / "provenance"
     files: list[Path] = []
     tables: dict[str, Table] = {}
@@ -264,7 +266,23 @@ def _create_views(con: duckdb.DuckDBPyConnection, root: Path) -> tuple[dict[str,
     gathered(executed, provenance, "executions.parquet", "executed")
     _view(con, EXECUTION, views.EXECUTION)
     tables.update({t.name: t for t in PROVENANCE})
+    _create_quality(con, tables, schema)
     return tables, files
+
+
+def _create_quality(con: duckdb.DuckDBPyConnection, tables: dict[str, Table], schema: str) -> None:
+    """Create the views and functions of quality, and add the views to `tables`; without their tables they are empty."""
+    constant = quality.constant_rows()
+    there = {n for n in tables if n not in {t.name for t in VIEWS}}
+    selects = quality.selects(there, schema)
+    for table in VIEWS:
+        if table.name in selects:
+            _view(con, table, selects[table.name])
+        else:
+            _table(con, table, constant.get(table.name, ()))
+        tables[table.name] = table
+    for statement in quality.macros(there, schema):
+        con.execute(statement)
 
 
 def _science(con: duckdb.DuckDBPyConnection, table: Table, path: Path) -> Table:

@@ -14,13 +14,15 @@ from typing import Any
 import duckdb
 
 from connectome_db.errors import QueryError, nearest
+from connectome_db.query.quality import REFUSED
+from connectome_db.schema.quality_views import FUNCTIONS
 
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 """Kinds of query that only read. A WITH clause may also hold INSERT, UPDATE, DELETE and COPY: those are other kinds."""
 
 _TABLE_FUNCTIONS = {
     "range", "generate_series", "unnest", "repeat", "repeat_row",
-    "duckdb_columns", "duckdb_tables", "duckdb_views", "duckdb_functions", "json_each", "json_tree",
+    "duckdb_columns", "duckdb_tables", "duckdb_views", "duckdb_functions", "json_each", "json_tree", *FUNCTIONS,
 }  # fmt: skip
 """Functions that may stand in FROM. Not `query` (it runs text unseen), not those that open files."""
 
@@ -105,7 +107,11 @@ def explain(
         return _in_another(found[1], message, text, others or {}) or _unknown_table(found[1], columns, missing, at)
     if found := _COLUMN.search(message):
         return _unknown_column(found[1], text, columns)
-    return QueryError(f"SQL failed: {_first_line(error)}{_pointer(error)}")
+    if isinstance(error, duckdb.InvalidInputException) and REFUSED in message:
+        message = _first_line(error).partition(REFUSED)[2]
+    else:
+        message = f"SQL failed: {_first_line(error)}{_pointer(error)}"
+    return QueryError(message)
 
 
 def _in_another(

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from connectome_db.errors import QueryError
 from connectome_db.provenance import digest, merkle, slice_digests, table_digest
 from connectome_db.query.views import outputs_in, read_json
+from connectome_db.schema import quality_views
 
 LEDGERS = {"unit": "units.parquet", "unit_read": "reads.parquet", "part": "parts.parquet"}
 """Views that gather one hashed file of each stage."""
@@ -46,6 +47,7 @@ READS = {
     "unit_edge": ("part", "unit", "unit_read"),
     "execution": ("execution", "run"),
     "stage_record": ("run", "stage_record"),
+    **quality_views.READS,
 }
 """Views that read other views, or more than their own file; all others read what they are called."""
 

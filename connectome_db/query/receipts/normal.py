@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 
 from connectome_db.errors import QueryError
+from connectome_db.schema.quality_views import FUNCTIONS, READS
 
 MAIN = "main"
 """The schema of tables that are named without one."""
@@ -100,6 +101,11 @@ def _tables(value: Any, hidden: frozenset[str]) -> Iterator[tuple[str, str]]:
         if schema or table not in hidden:
             yield MAIN if schema in {"", _CATALOG} else schema, table
         return
+    if value.get("type") == "TABLE_FUNCTION":
+        name = str(value["function"].get("function_name", "")).lower()
+        if name in FUNCTIONS:
+            schema = str(value["function"].get("schema") or "").lower()
+            yield from ((MAIN if schema in {"", _CATALOG} else schema, table) for table in READS[name])
     if value.get("type") == "RECURSIVE_CTE_NODE":
         hidden |= {str(value.get("cte_name", "")).lower()}
     for clause in (value.get("cte_map") or {}).get("map", ()):
