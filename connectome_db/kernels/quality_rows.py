@@ -41,7 +41,7 @@ def quality_rows(values: Sequence[Values], voxel_nm: NM3, schema: pa.Schema) -> 
 
 
 def significant(values: F64, digits: int = 6) -> F64:
-    """`values` rounded to so many significant decimal digits: the last bits of a sum are not worth keeping."""
+    """`values` rounded to so many significant decimal digits, below 1e-17 to 0: what is left of sums is not data."""
     size = np.abs(values)
     exponent = digits - 1 - np.floor(np.log10(np.where(size > 0, size, 1.0)))
     # Powers of ten are exact up to 10**22 and their inverses are not.

@@ -38,12 +38,13 @@ class SectionPlace:
     def near(self, plane_px: F64, low: tuple[int, int], high: tuple[int, int]) -> Bool:
         """Which points (n, 2) of the plane may lie in the window from `low` to `high` (y, x) of the volume.
 
-        All that lie there are found, and few others: the hull in the plane of the mesh cells that the window touches.
+        All that lie there are found, and few others: the hull in the plane of the mesh cells that the window touches,
+        and one cell around it for what lies beyond the mesh.
         """
         step = self.grid.step_px
         limit = np.asarray(self.grid.shape) - 1
-        first = np.clip(np.floor_divide(low, step) - 1 - np.asarray(self.grid.low), 0, limit)
-        last = np.clip(-np.floor_divide(-np.asarray(high), step) + 1 - np.asarray(self.grid.low), 0, limit)
+        first = np.clip(np.floor_divide(low, step) - np.asarray(self.grid.low), 0, limit)
+        last = np.clip(-np.floor_divide(-np.asarray(high), step) - np.asarray(self.grid.low), 0, limit)
         nodes = self.source_px.reshape(*self.grid.shape, 2)[first[0] : last[0] + 1, first[1] : last[1] + 1]
         hull = nodes.reshape(-1, 2)
         return np.asarray(((plane_px >= hull.min(axis=0) - step) & (plane_px <= hull.max(axis=0) + step)).all(axis=1))
