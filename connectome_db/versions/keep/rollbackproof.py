@@ -97,6 +97,11 @@ def before(project: Project, target: Project) -> Before:
                 f"data/{stage.name} is not what params.yaml and the code say today, so what the command changes "
                 "could not be told from what else changes. Run `dvc repro` first, or only edit: --no-run, --dry-run"
             )
+    return Before(load_ledgers(project.root), run_ids(project), time_now(), edited_units(project, target))
+
+
+def edited_units(project: Project, target: Project) -> dict[str, Codes]:
+    """Per stage whose inputs are there, the codes of the units that have other parameters in `target`."""
     edited = {}
     for stage in project.stages:
         if (plan := plan_of(project, stage)) is not None:
@@ -104,8 +109,12 @@ def before(project: Project, target: Project) -> Before:
             new, b = effective(*of_project(target, stage.name), plan.cores)
             different = np.asarray([[x != y for y in new] for x in old], dtype=bool)
             edited[stage.name] = plan.codes[different[a, b]]
-    runs = {s.name: str(_run(project, s.name)["run_id"]) for s in project.stages}
-    return Before(load_ledgers(project.root), runs, time_now(), edited)
+    return edited
+
+
+def run_ids(project: Project) -> dict[str, str]:
+    """The run that made what lies in data/, by stage."""
+    return {s.name: str(_run(project, s.name)["run_id"]) for s in project.stages}
 
 
 def prove(rollback: Rollback, earlier: Before) -> Proof:
