@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from connectome_db import ids
 from connectome_db.plans import FAR
 from connectome_db.schema.all import OUTPUTS, STAGE_OF, TABLES
+from connectome_db.spec import Table
 from tests.tiny_rows import BLOCK_A, BOUNDS, CORE, FACE, MODEL, ONCE, PAIR, SECTION_UNIT, VOXEL_NM, Row, all_rows, sha
 
 KINDS = {
@@ -85,9 +86,9 @@ def read_box(stage: str, core: tuple[int, ...], source: str) -> tuple[int, ...]:
 _PLAIN = {"string": "", "bool": False, "float64": 0.5, "float32": 0.5}
 
 
-def table_of(name: str, rows: Sequence[Row]) -> pa.Table:
-    """Rows of one table in its stored schema, sorted by (unit, key)."""
-    declared = TABLES[name]
+def table_of(name: str, rows: Sequence[Row], declared: Table | None = None) -> pa.Table:
+    """Rows of one table in its stored schema, sorted by (unit, key); columns not given have a plain value."""
+    declared = declared or TABLES[name]
     full = [
         {
             "unit": r["unit"],
@@ -228,7 +229,7 @@ def _records(data: Path, provenance: Path, stage: str) -> None:
     )
 
 
-def write(project: Path, stages: Sequence[str] = tuple(OUTPUTS)) -> Path:
+def write(project: Path, stages: Sequence[str] = tuple(KINDS)) -> Path:
     """Write the project (or the stages named) to `project`."""
     rows = all_rows()
     for stage in stages:
