@@ -150,9 +150,17 @@ def _override(root: Path, case: Case) -> None:
     import pyarrow.parquet as pq
     from ruamel.yaml import YAML
 
+    # A block that holds tissue: the volume is rounded out to whole blocks, so some are nearly empty.
     units = pq.read_table(root / "data" / "segment" / "units.parquet")
-    rows = sorted(zip(*(units[f"core_{c}"].to_pylist() for c in ("z0", "y0", "x0", "z1", "y1", "x1")), strict=True))
-    box = [int(v) for v in rows[case.seed % len(rows)]]
+    made = pq.read_table(root / "data" / "segment" / "supervoxel.parquet", columns=["unit", "size_vx"])
+    tissue = dict(made.group_by("unit").aggregate([("size_vx", "sum")]).to_pandas().itertuples(index=False))
+    full = max(tissue.values())
+    cores = sorted(
+        tuple(row[f"core_{c}"] for c in ("z0", "y0", "x0", "z1", "y1", "x1"))
+        for row in units.to_pylist()
+        if tissue.get(row["unit"], 0) > 0.6 * full
+    )
+    box = [int(v) for v in cores[case.seed % len(cores)]]
     yaml = YAML()
     yaml.width = 110
     path = root / "params.yaml"

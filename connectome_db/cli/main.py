@@ -10,6 +10,7 @@ import typer
 from connectome_db.cli import (
     ask,
     before,
+    diagnose,
     diff,
     identity,
     impact,
@@ -42,6 +43,7 @@ for module in (
     before,
     ask,
     impact,
+    diagnose,
     diff,
     identity,
     receipt,

@@ -82,7 +82,8 @@ def _missing(walk: Walk, found: Sequence[Fact], runs: bool, rules: Rules) -> Cau
     lost = [f for f in found if f.fact == "tiles"]
     if c is None or c.effect > -rules.coverage or not lost:
         return None
-    return Cause("missing tiles", "ingest", "coverage", abs(c.spreads), f"{_told(c)}; {lost[0].says}")
+    strength = max(abs(c.spreads), abs(c.effect) / rules.damage)  # where all is covered, the normal spread is 0
+    return Cause("missing tiles", "ingest", "coverage", strength, f"{_told(c)}; {lost[0].says}")
 
 
 def _imaging(walk: Walk, found: Sequence[Fact], runs: bool, rules: Rules) -> Cause | None:  # noqa: ARG001

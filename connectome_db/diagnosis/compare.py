@@ -94,7 +94,7 @@ def share_inside(boxes: F64, region: BoxNm) -> F64:
     return share
 
 
-def whole_sections(region: BoxNm, bounds: BoxNm, share: float = 0.9) -> bool:
+def whole_sections(region: BoxNm, bounds: BoxNm, share: float = 0.8) -> bool:
     """Whether a region covers the volume's sections from side to side."""
     out = 1.0
     for axis in (1, 2):
@@ -158,8 +158,8 @@ def _near_border(cells: Cells, bounds: BoxNm) -> I64:
 
 
 def _clusters(cells: Cells, runs: bool) -> I64:
-    """The number of each cell's cluster."""
-    if runs:
+    """The number of each cell's cluster: sections where images of whole sections are compared, blocks of tissue else."""
+    if runs and float(np.median(cells.boxes[:, 3] - cells.boxes[:, 0])) <= RUN_NM:
         key = np.floor(cells.centres[:, :1] / RUN_NM).astype(np.int64)
     else:
         key = np.floor(cells.centres / np.asarray(CLUSTER_NM)).astype(np.int64)

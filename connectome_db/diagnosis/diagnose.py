@@ -27,7 +27,7 @@ from connectome_db.diagnosis.proposals import Proposal, propose
 from connectome_db.diagnosis.resample import sureness
 from connectome_db.schema.quality import LEVELS, METRICS
 
-WIRING = ("connection_density", "synapse_density", "degree", "object_density")
+WIRING = ("connection_density", "synapse_density", "object_density")
 """What a difference of the wiring is sought in, when no metric is asked for; the first that differs is told."""
 REAL_P = 0.05
 Verdict = Literal["artefact", "biology", "no difference"]
@@ -140,7 +140,9 @@ class _Case:
         told = tuple(facts(self.root, box))
         runs = whole_sections(box, bounds)
         cause = name_cause(walk, told, runs=runs, rules=self.rules)
-        if cause is not None and not real and not self._reaches(steps, cause):
+        # Tissue that was not imaged is missing from the wiring whatever the tests say of the rest.
+        gone = cause is not None and cause.name in ("missing tiles", "damage")
+        if cause is not None and not (real or gone or self._reaches(steps, cause)):
             cause = None
         sure, why = 0.0, None
         if cause is not None:
