@@ -10,6 +10,7 @@ import typer
 from connectome_db.cli import (
     ask,
     before,
+    checks,
     diagnose,
     diff,
     identity,
@@ -18,6 +19,7 @@ from connectome_db.cli import (
     keep,
     make,
     project,
+    quality,
     receipt,
     regions,
     settings,
@@ -42,6 +44,7 @@ for module in (
     work,
     before,
     ask,
+    checks,
     impact,
     diagnose,
     diff,
@@ -52,6 +55,7 @@ for module in (
     make,
     regions,
     view,
+    quality,
 ):
     module.register(app)
 
