@@ -107,11 +107,20 @@ def explain(
         return _in_another(found[1], message, text, others or {}) or _unknown_table(found[1], columns, missing, at)
     if found := _COLUMN.search(message):
         return _unknown_column(found[1], text, columns)
+    return QueryError(_of_function(error, at) or f"SQL failed: {_first_line(error)}{_pointer(error)}")
+
+
+def _of_function(error: Exception, at: str | None) -> str | None:
+    """What is wrong with a call of `connections` or `weighted_connections`; None when it is something else."""
+    message = _first_line(error)
     if isinstance(error, duckdb.InvalidInputException) and REFUSED in message:
-        message = _first_line(error).partition(REFUSED)[2]
-    else:
-        message = f"SQL failed: {_first_line(error)}{_pointer(error)}"
-    return QueryError(message)
+        return message.partition(REFUSED)[2]
+    for name, function in FUNCTIONS.items():
+        if f"Macro {name}()" in message:
+            return f"{name}: wanted {function.usage}, any of them left out"
+        if f"Function with name {name} does not exist" in message:
+            return str(not_there("connection", "graph", at))
+    return None
 
 
 def _in_another(

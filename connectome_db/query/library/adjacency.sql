@@ -2,6 +2,7 @@
 -- parameters:
 --   pre: list of uint64 — Presynaptic neurons (object ids).
 --   post: list of uint64 — Postsynaptic neurons (object ids).
+--   min_quality: float = 0 — Count only synapses of at least this local quality, 0-1; 0 counts all.
 -- columns:
 --   pre — Presynaptic neuron.
 --   post — Postsynaptic neuron.
@@ -10,5 +11,9 @@
 SELECT a.pre, b.post, coalesce(c.synapses, 0) AS synapses
 FROM (SELECT DISTINCT unnest($pre::UBIGINT[]) AS pre) a
 CROSS JOIN (SELECT DISTINCT unnest($post::UBIGINT[]) AS post) b
-LEFT JOIN connection c ON c.pre = a.pre AND c.post = b.post
+LEFT JOIN (
+  SELECT pre, post, synapses FROM connection WHERE $min_quality = 0
+  UNION ALL
+  SELECT pre, post, synapses FROM connections(min_quality => $min_quality) WHERE $min_quality <> 0
+) c ON c.pre = a.pre AND c.post = b.post
 ORDER BY a.pre, b.post
