@@ -147,9 +147,9 @@ def _clones(folder: Path) -> bool:
         return True
 
 
-def commit(root: Path, message: str) -> None:
-    """Commit everything that is not ignored; nothing to commit is fine."""
-    run(root, "git", "add", ".")
+def commit(root: Path, message: str, *, new_files: bool = True) -> None:
+    """Commit everything that is not ignored, or only what git knows already; nothing to commit is fine."""
+    run(root, "git", "add", "." if new_files else "-u")
     known = subprocess.run(["git", "config", "user.email"], cwd=root, capture_output=True, check=False).returncode == 0
     who = [] if known else ["-c", "user.name=connectome", "-c", "user.email=connectome@localhost"]
     if subprocess.run(["git", "diff", "--cached", "--quiet"], cwd=root, check=False).returncode:
