@@ -158,7 +158,7 @@ def _near_border(cells: Cells, bounds: BoxNm) -> I64:
 
 
 def _clusters(cells: Cells, runs: bool) -> I64:
-    """The number of each cell's cluster: sections where images of whole sections are compared, blocks of tissue else."""
+    """The number of each cell's cluster: a section or two where images of whole sections are compared, or a block."""
     if runs and float(np.median(cells.boxes[:, 3] - cells.boxes[:, 0])) <= RUN_NM:
         key = np.floor(cells.centres[:, :1] / RUN_NM).astype(np.int64)
     else:

@@ -117,11 +117,23 @@ _LIST = (
     # L3: segmentation
     Metric("affinity_certainty", "segment", "1", "low", "Mean of |2 a - 1| over the affinities a of tissue."),
     Metric("boundary_fraction", "segment", "1", "either", "Fraction of tissue of a mean affinity below 0.5."),
-    Metric("supervoxel_density", "segment", "um-3", "high", "Supervoxels per volume of tissue: splits raise it."),
+    Metric(
+        "supervoxel_density",
+        "segment",
+        "um-3",
+        "either",
+        "Supervoxels per tissue: splits raise it, merges lower it.",
+    ),
     Metric("contact_ambiguous", "score", "1", "high", "Share of contact area with affinity from 0.3 to 0.7."),
     # L4: objects and synapses
-    Metric("object_density", "agglomerate", "um-3", "high", "Objects per volume of tissue: splits raise it."),
-    Metric("object_size", "agglomerate", "log10 um3", "low", "Mean over voxels of the log volume of their object."),
+    Metric(
+        "object_density",
+        "agglomerate",
+        "um-3",
+        "either",
+        "Objects per tissue: splits raise it, merges lower it.",
+    ),
+    Metric("object_size", "agglomerate", "log10 um3", "either", "Mean over voxels of the log volume of their object."),
     Metric("orphan_fraction", "agglomerate", "1", "high", "Share of tissue in objects that end inside and are small."),
     Metric("borderline", "agglomerate", "um-3", "high", "Pairs left apart near the threshold, per volume of tissue."),
     Metric("synapse_density", "synapses", "um-3", "low", "Detected synapses per volume of tissue."),
@@ -131,7 +143,7 @@ _LIST = (
     # L5: the graph
     Metric("connection_density", "graph", "um-3", "low", "Counted synapses per volume of tissue."),
     Metric("uncounted", "graph", "1", "high", "Fraction of synapses that count in no connection."),
-    Metric("degree", "graph", "1", "low", "Mean partners (in and out) of the neurons through a cell, by volume."),
+    Metric("degree", "graph", "1", "either", "Mean partners (in and out) of the neurons through a cell, by volume."),
     Metric("border_cut", "graph", "1", "either", "Share of tissue in neurons that the volume's border cuts."),
 )
 METRICS: Mapping[str, Metric] = {m.name: m for m in _LIST}
