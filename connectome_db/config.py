@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from connectome_db.errors import ConfigError, nearest
 from connectome_db.geometry import Box, box_of
+from connectome_db.qa.settings import QaParams
 from connectome_db.spec import NM3, AnyStage, Params
 from connectome_db.synapselists import SynapseList
 
@@ -96,6 +97,8 @@ class Project:
     overrides: Mapping[str, tuple[Override, ...]]
     launch: Launch
     stages: tuple[AnyStage, ...]
+    qa: QaParams = field(default_factory=QaParams)
+    """What is expected of the data; in no unit's key."""
 
     @property
     def stages_module(self) -> str:
@@ -248,7 +251,7 @@ def load(root: Path, stages: tuple[AnyStage, ...], params_text: str | None = Non
     """
     by_name = {s.name: s for s in stages}
     values = read_yaml(root / "params.yaml") if params_text is None else parse_yaml(params_text, "params.yaml")
-    known = {"dataset", "regions", "overrides", *by_name}
+    known = {"dataset", "qa", "regions", "overrides", *by_name}
     for key in values:
         if key not in known:
             raise ConfigError(f"params.yaml: {key}: no such section{nearest(str(key), known)}")
@@ -267,4 +270,6 @@ def load(root: Path, stages: tuple[AnyStage, ...], params_text: str | None = Non
     }
     launch_file = root / "launch.yaml"
     launch = _parse(Launch, read_yaml(launch_file) if launch_file.exists() else {}, "launch.yaml")
-    return Project(root, dataset, params, _overrides(values.get("overrides"), regions, by_name, params), launch, stages)
+    overrides = _overrides(values.get("overrides"), regions, by_name, params)
+    qa = _parse(QaParams, values.get("qa"), "params.yaml: qa")
+    return Project(root, dataset, params, overrides, launch, stages, qa)

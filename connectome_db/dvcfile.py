@@ -3,6 +3,10 @@
 `identity` always runs. It writes, per stage, everything but input data that decides its result: digest of the code that
 the stage reaches, model ID, parameters, overrides with their boxes. A comment changes none of these files, so it runs
 nothing; a kernel changes exactly the files of the stages that import it.
+
+Two stages follow those that make data: `qa` judges all tables and writes what came of it, and `gate` fails when the
+settings say so. They are apart because DVC removes the outputs of a stage before it runs: the results of a gate that
+failed must stay readable.
 """
 
 from __future__ import annotations
@@ -14,12 +18,15 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from connectome_db.codedigest import code_digest
 from connectome_db.config import Project
 from connectome_db.errors import ConfigError
 from connectome_db.prepare import identity
+from connectome_db.qa import pages, results
 from connectome_db.spec import LISTED, RAW, AnyStage
 
 IDENTITY = "identity"
+QA, GATE = "qa", "gate"
 
 
 def _stage_entry(stage: AnyStage, source: str) -> dict[str, Any]:
@@ -48,10 +55,21 @@ def pipeline(stages: tuple[AnyStage, ...], source: str) -> dict[str, Any]:
             "desc": "What decides each layer besides its inputs: code, model, parameters, regions.",
             "cmd": "connectome identity",
             "always_changed": True,
-            "outs": [{f"{IDENTITY}/{s.name}.json": {"cache": False}} for s in stages],
+            "outs": [{f"{IDENTITY}/{name}.json": {"cache": False}} for name in (*(s.name for s in stages), QA, GATE)],
         }
     }
     entries |= {s.name: _stage_entry(s, source) for s in stages}
+    entries[QA] = {
+        "desc": "All tables judged: their schema, and what is expected of a connectome.",
+        "cmd": "connectome check --write",
+        "deps": [*sorted(f"data/{s.name}" for s in stages), f"{IDENTITY}/{QA}.json"],
+        "outs": [results.FILE, results.RUN, pages.DOCS],
+    }
+    entries[GATE] = {
+        "desc": "Fails when `qa.strict` is set and an expectation of that severity is not met.",
+        "cmd": "connectome check --gate",
+        "deps": [f"{IDENTITY}/{GATE}.json", results.FILE],
+    }
     return {"stages": entries}
 
 
@@ -83,13 +101,24 @@ def check(project: Project) -> None:
 
 
 def write_identity(project: Project) -> int:
-    """Write `identity/<stage>.json` for all stages; returns how many. (DVC compares them with what it ran last.)"""
+    """Write `identity/<stage>.json` for all stages, and for `qa` and `gate`; returns how many stages make data.
+
+    DVC compares the files with what it ran last.
+    """
     folder = project.root / IDENTITY
     folder.mkdir(exist_ok=True)
     for stage in project.stages:
-        path = folder / f"{stage.name}.json"
-        text = json.dumps(identity(project, stage), sort_keys=True, indent=1) + "\n"
-        tmp = path.with_suffix(".json.tmp")
-        tmp.write_text(text)
-        tmp.replace(path)
+        _write_json(folder / f"{stage.name}.json", identity(project, stage))
+    limits = project.qa.model_dump(mode="json", exclude={"strict"})
+    _write_json(
+        folder / f"{QA}.json",
+        {"code_digest": code_digest("qa.checks"), "connectome_db": results.version(), "params": limits},
+    )
+    _write_json(folder / f"{GATE}.json", {"strict": project.qa.strict})
     return len(project.stages)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    tmp = path.with_suffix(".json.tmp")
+    tmp.write_text(json.dumps(value, sort_keys=True, indent=1) + "\n")
+    tmp.replace(path)

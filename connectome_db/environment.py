@@ -18,7 +18,7 @@ from typing import Any
 from connectome_db.errors import RunError
 
 SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID", "COBALT_JOBID")
-NOT_SOURCE = (":!dvc.lock", ":!identity", ":!data", ":!provenance")
+NOT_SOURCE = (":!dvc.lock", ":!identity", ":!data", ":!provenance", ":!qa")
 """Paths that a run itself changes: they do not make a project's source dirty."""
 
 

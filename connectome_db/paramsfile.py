@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from connectome_db.config import Dataset
+from connectome_db.qa.settings import QaParams
 from connectome_db.spec import AnyStage
 
 HEADER = """What decides the result, and nothing else. Axes are (z, y, x); names carry their units.
@@ -23,6 +24,10 @@ def _plain(value: Any) -> Any:
         seq = CommentedSeq(_plain(v) for v in value)
         seq.fa.set_flow_style()
         return seq
+    if isinstance(value, dict):
+        entries = CommentedMap((k, _plain(v)) for k, v in value.items())
+        entries.fa.set_flow_style()
+        return entries
     return value
 
 
@@ -47,6 +52,12 @@ def render(dataset: Dataset, stages: tuple[AnyStage, ...], changes: Mapping[str,
         params = stage.params(**changes.get(stage.name, {}))
         document[stage.name] = _section(stage.params, params.model_dump(mode="json"))
         document.yaml_set_comment_before_after_key(stage.name, before=f"\n{stage.name}: {stage.summary}")
+    document["qa"] = _section(QaParams, QaParams().model_dump(mode="json"))
+    document.yaml_set_comment_before_after_key(
+        "qa",
+        before="\nqa: What is expected of the data, and when `dvc repro` fails. It changes no data; null turns an "
+        "expectation off.",
+    )
     document["regions"] = CommentedMap()
     document.yaml_set_comment_before_after_key(
         "regions",

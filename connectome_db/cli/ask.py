@@ -1,4 +1,4 @@
-"""Commands that ask: trace, sql, query, tables, check."""
+"""Commands that ask: trace, sql, query, tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from connectome_db.cli.asof import RevisionOption, RevisionsOption, open_asked, open_at, tables_at
+from connectome_db.cli.asof import RevisionOption, RevisionsOption, open_asked, tables_at
 from connectome_db.cli.console import ERR, OUT, ProjectOption, root_of, show
 
 if TYPE_CHECKING:
@@ -271,26 +271,9 @@ def tables(
                 OUT.print(f"[dim]{missing:<22} not there {when}: stage {stage}[/]", highlight=False)
 
 
-def check(project: ProjectOption = None, rev: RevisionOption = None) -> None:
-    """Check every table against its schema (keys, ranges, foreign keys) with Great Expectations.
-
-    Example: connectome check
-    """
-    from connectome_db.qa.checks import check_tables
-
-    results = check_tables(open_at(root_of(project), rev).root)
-    bad = [r for r in results if not r.success]
-    for r in bad:
-        ERR.print(f"[red]{r.table}[/]: {r.expectation}: {r.unexpected} rows, e.g. {r.example}")
-    OUT.print(f"{len(results)} expectations over {len({r.table for r in results})} tables, {len(bad)} not met")
-    if bad:
-        raise typer.Exit(1)
-
-
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.add_typer(trace_app, name="trace")
     app.command()(sql)
     app.command()(query)
     app.command()(tables)
-    app.command()(check)

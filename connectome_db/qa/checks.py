@@ -1,165 +1,233 @@
-"""Check the tables of a project with Great Expectations, in memory and without any network call.
+"""Judge a project: every table against its schema, and the data against what is expected of a connectome.
 
-A suite is made per table from its declaration (see `rules`) and run on the Parquet file as it lies in `data/`. The
-library is imported only here and only when something is checked: that takes seconds.
+Two engines give the same rows. `direct` needs well under a second and is what `dvc repro` uses; `gx` has Great
+Expectations validate the same suites, and is what `connectome check` uses by hand.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import pandas as pd
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from connectome_db.errors import QueryError, nearest
+from connectome_db.qa import direct
+from connectome_db.qa.domain import DOMAIN, Domain
+from connectome_db.qa.frames import F64, Frame, Place, Tables
+from connectome_db.qa.result import Result
 from connectome_db.qa.rules import Rule, rules_of
-from connectome_db.schema.all import outputs_of
-from connectome_db.spec import Table
+from connectome_db.qa.settings import QaParams, Severity
 
-_SLACK = 1e-6
-"""Means of numbers that lie in a range may leave it by rounding."""
+Engine = Literal["direct", "gx"]
+MISSING = "(missing)"
 
 
 @dataclass(frozen=True)
-class TableCheck:
-    """The result of one rule on one table."""
+class _Asked:
+    """One rule to judge on a frame, and what to tell of it."""
 
+    rule: Rule
     table: str
-    expectation: str
+    name: str
     columns: tuple[str, ...]
     says: str
-    success: bool
-    rows: int
-    unexpected: int
-    example: str
-    """Up to three offending values; empty when there are none."""
+    severity: Severity
+    reason: str
+    measured: bool = False
 
 
-def check_tables(project: Path, *, tables: Sequence[str] | None = None) -> list[TableCheck]:
-    """Check the tables that are there (or those named), in the order of the pipeline.
+def check_project(root: Path, params: QaParams, *, engine: Engine = "direct") -> list[Result]:
+    """Judge everything that is there: the schema of every table, then what is expected beyond it.
+
+    Raises QueryError when nothing has been run yet, or a table cannot be read.
+    """
+    tables = _open(root)
+    return [*_schema(tables, tables.there, engine), *_domain(tables, params, engine)]
+
+
+def check_tables(root: Path, *, tables: Sequence[str] | None = None, engine: Engine = "direct") -> list[Result]:
+    """Judge the schema of the tables that are there (or those named), in the order of the pipeline.
 
     Raises QueryError for an unknown table, for a named one that is not there yet, and when nothing has been run.
     """
-    declared = {t.name: t for made in outputs_of(_stages(project)).values() for t in made}
-    wanted = list(declared) if tables is None else list(tables)
-    for name in wanted:
-        if name not in declared:
-            raise QueryError(f"unknown table {name!r}{nearest(name, declared)}")
-        if tables is not None and not _path(project, name).is_file():
-            stage = _path(project, name).parent.name
+    found = _open(root, anything=tables is None)
+    for name in tables or ():
+        if name not in found.declared:
+            raise QueryError(f"unknown table {name!r}{nearest(name, found.declared)}")
+        if not found.has(name):
+            stage = found.stage_of[name]
             raise QueryError(
                 f"table `{name}` is not there yet: stage {stage} has not been run; run `dvc repro {stage}`"
             )
-    there = [name for name in declared if name in wanted and _path(project, name).is_file()]
-    if not there:
-        raise QueryError(f"{project}: no tables to check; run `dvc repro` first")
-    return [result for name in there for result in _check(project, declared[name])]
+    return _schema(found, [n for n in found.there if tables is None or n in tables], engine)
 
 
-def _stages(project: Path) -> set[str]:
-    return {path.name for path in (project / "data").glob("*")}
+def check_domain(root: Path, params: QaParams, *, engine: Engine = "direct") -> list[Result]:
+    """Judge only what is expected beyond the schema, as far as the tables for it are there."""
+    return _domain(_open(root), params, engine)
 
 
-def _path(project: Path, table: str) -> Path:
-    made = {t.name: stage for stage, tables in outputs_of(_stages(project)).items() for t in tables}
-    return project / "data" / made[table] / f"{table}.parquet"
+def _open(root: Path, *, anything: bool = True) -> Tables:
+    tables = Tables(root)
+    if anything and not tables.there:
+        raise QueryError(f"{root}: no tables to check; run `dvc repro` first")
+    return tables
 
 
-def _check(project: Path, table: Table) -> list[TableCheck]:
-    name = table.name
-    rows = pq.read_table(_path(project, name))
-    rules = [r for r in rules_of(table) if r.kind != "foreign" or _path(project, r.target.split(".")[0]).is_file()]
-    missing = sorted({c for r in rules for c in r.columns} - set(rows.column_names))
-    if missing:
-        return [
-            TableCheck(name, "columns", tuple(missing), "columns are as declared", False, rows.num_rows, len(missing),
-                       ", ".join(missing))
-        ]  # fmt: skip
-    found = {r.columns: _found(project, rows[r.columns[0]], r.target) for r in rules if r.kind == "foreign"}
-    frame = rows.to_pandas(types_mapper={pa.uint64(): pd.UInt64Dtype()}.get)
-    for columns, ok in found.items():
-        frame[_flag(columns)] = ok.to_numpy(zero_copy_only=False)
-    results = _validate(name, frame, rules)
-    return [_result(name, rule, result, rows, found) for rule, result in zip(rules, results, strict=True)]
+def _schema(t: Tables, names: Sequence[str], engine: Engine) -> list[Result]:
+    return [result for name in names for result in _table(t, name, engine)]
 
 
-def _flag(columns: Sequence[str]) -> str:
-    return f"{columns[0]} is found"
+def _table(t: Tables, name: str, engine: Engine) -> list[Result]:
+    """All rules of one table; those about columns that are missing or of another type are left to the first."""
+    declared = t.declared[name]
+    rows, stage = t.rows(name), t.stage_of[name]
+    wanted = {f.name: str(f.type) for f in declared.stored()}
+    found = {f.name: str(f.type) for f in rows.schema}
+    right = {n for n, dtype in wanted.items() if found.get(n) == dtype}
+    shape = _columns(list(wanted.items()), list(found.items()))
+    first, *rules = rules_of(declared)
+    rules = [r for r in rules if right.issuperset(r.columns)]
+    rules = [r for r in rules if r.kind != "foreign" or t.has(r.target.split(".")[0])]
+    for rule in rules:
+        if rule.kind in {"foreign", "sorted"}:
+            rows = rows.append_column(direct.flag(rule), _flags(t, rows, rule))
+    units = rows["unit"] if "unit" in right else None
+
+    def place(i: int) -> Place:
+        return Place() if units is None else t.in_unit(stage, int(units[i].as_py()))
+
+    asked = [_asked(name, r) for r in rules]
+    return [
+        *_judge(f"{name} columns", shape, [_asked(name, first)], engine),
+        *_judge(name, Frame(rows, place), asked, engine),
+    ]
 
 
-def _found(project: Path, ids: pa.ChunkedArray, target: str) -> pa.Array:
-    """Per row, whether the id points to a row of `target`; null and 0 point to nothing and are well."""
-    table, column = target.split(".")
-    known = pq.read_table(_path(project, table), columns=[column])[column]
-    ok = pc.is_in(ids, value_set=known.combine_chunks())
+def _asked(table: str, rule: Rule) -> _Asked:
+    columns = () if rule.kind == "same" else rule.columns
+    return _Asked(rule, table, rule.kind, columns, rule.says, "error", rule.reason)
+
+
+def _columns(wanted: list[tuple[str, str]], found: list[tuple[str, str]]) -> Frame:
+    """Declared beside found columns, one row per place in the order of columns."""
+    have = {n for n, _ in found}
+    pairs: list[tuple[str, str]] = []
+    rest = list(found)
+    for name, dtype in wanted:
+        if name not in have:
+            pairs.append((f"{name} {dtype}", MISSING))
+        else:
+            got = rest.pop(0) if rest else (MISSING, "")
+            pairs.append((f"{name} {dtype}", f"{got[0]} {got[1]}".strip()))
+    pairs += [(MISSING, f"{n} {d}") for n, d in rest]
+    schema = pa.schema([("declared", pa.string()), ("found", pa.string())])
+    return Frame(pa.Table.from_pylist([{"declared": a, "found": b} for a, b in pairs], schema=schema))
+
+
+def _flags(t: Tables, rows: pa.Table, rule: Rule) -> pa.Array:
+    if rule.kind == "sorted":
+        return direct.in_order([rows[c] for c in rule.columns])
+    table, column = rule.target.split(".")
+    ids = rows[rule.columns[0]]
+    known = t.rows(table)
+    if column not in known.column_names or known[column].type != ids.type:
+        return pa.array(np.ones(len(ids), bool))  # told by the rules of that table
+    ok = pc.is_in(ids, value_set=known[column].combine_chunks())
     ok = pc.or_(ok, pc.is_null(ids))
     if pa.types.is_integer(ids.type):
         ok = pc.or_(ok, pc.equal(pc.fill_null(ids, 0), 0))
     return pc.fill_null(ok, False).combine_chunks()
 
 
-def _validate(name: str, frame: pd.DataFrame, rules: Sequence[Rule]) -> list[Any]:
-    """Run the suite; results in the order of `rules`."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when the library is imported
-    import great_expectations as gx  # noqa: PLC0415  # seconds: only when something is checked
-    from great_expectations import expectations as gxe  # noqa: PLC0415
-
-    def expectation(rule: Rule, number: int) -> Any:
-        meta = {"number": number}
-        match rule.kind:
-            case "unique" if len(rule.columns) > 1:
-                return gxe.ExpectCompoundColumnsToBeUnique(column_list=list(rule.columns), meta=meta)
-            case "unique":
-                return gxe.ExpectColumnValuesToBeUnique(column=rule.columns[0], meta=meta)
-            case "not_null":
-                return gxe.ExpectColumnValuesToNotBeNull(column=rule.columns[0], meta=meta)
-            case "between":
-                low = None if rule.low is None else rule.low - _SLACK
-                high = None if rule.high is None else rule.high + _SLACK
-                return gxe.ExpectColumnValuesToBeBetween(
-                    column=rule.columns[0], min_value=low, max_value=high, meta=meta
-                )
-            case "ordered":
-                return gxe.ExpectColumnPairValuesAToBeGreaterThanB(
-                    column_A=rule.columns[1], column_B=rule.columns[0], meta=meta
-                )
-            case "foreign":
-                return gxe.ExpectColumnValuesToBeInSet(column=_flag(rule.columns), value_set=[True], meta=meta)
-
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    asset = context.data_sources.add_pandas("tables").add_dataframe_asset(name)
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
-    suite = gx.ExpectationSuite(name=name, expectations=[expectation(r, i) for i, r in enumerate(rules)])
-    told = batch.validate(suite, result_format={"result_format": "BASIC", "partial_unexpected_count": 3})
-    return sorted(told.results, key=lambda r: int(r.expectation_config.meta["number"]))
+def _domain(t: Tables, params: QaParams, engine: Engine) -> list[Result]:
+    return [result for d in DOMAIN for result in _expected(t, d, params, engine)]
 
 
-def _result(
-    name: str, rule: Rule, result: Any, rows: pa.Table, found: Mapping[tuple[str, ...], pa.Array]
-) -> TableCheck:
-    failure = result.exception_info
-    if isinstance(failure, dict) and failure.get("raised_exception"):
-        raise RuntimeError(f"table {name}, {rule.says}: the check itself failed: {failure.get('exception_message')}")
-    told = result.result
-    if rule.kind == "foreign":
-        wrong = rows[rule.columns[0]].filter(pc.invert(found[rule.columns]))
-        examples = pc.unique(wrong).slice(0, 3).to_pylist()
-    else:
-        examples = told.get("partial_unexpected_list") or []
-    return TableCheck(
-        table=name,
-        expectation=result.expectation_config.type,
-        columns=rule.columns,
-        says=rule.says,
-        success=bool(result.success),
-        rows=rows.num_rows,
-        unexpected=int(told.get("unexpected_count") or 0),
-        example="; ".join(str(e) for e in examples),
+def _expected(t: Tables, d: Domain, params: QaParams, engine: Engine) -> Iterator[Result]:
+    severity = d.weight(params)
+    if severity is None or not t.has(*d.tables) or not _usable(t, d):
+        return
+    asked = _Asked(
+        d.judged_by(params), d.tables[0], d.name, d.columns, d.told(params), severity, d.reason, d.measure is not None
     )
+    if d.measure is not None:
+        frame = d.measure(t)
+    else:
+        sections = t.rows(d.tables[0])["section"]
+        frame = Frame(t.rows(d.tables[0]), lambda i: t.in_section(int(sections[i].as_py())))
+    yield from _judge(d.name, frame, [asked], engine)
+
+
+def _usable(t: Tables, d: Domain) -> bool:
+    """Whether all columns that it reads are there, of their types and without null: else the schema's rules tell."""
+    for table, column in (n.split(".") for n in d.needs):
+        rows, declared = t.rows(table), t.declared[table].stored()
+        if column not in rows.column_names or rows[column].type != declared.field(column).type:
+            return False
+        if rows[column].null_count:
+            return False
+    return True
+
+
+def _judge(name: str, frame: Frame, asked: Sequence[_Asked], engine: Engine) -> list[Result]:
+    if not asked:
+        return []
+    masks = [direct.unexpected(a.rule, frame.rows) for a in asked]
+    counts = [int(m.sum()) for m in masks]
+    well = [c == 0 for c in counts]
+    if engine == "gx":
+        from connectome_db.qa.greatly import judge  # noqa: PLC0415  # its library takes seconds to import
+
+        verdicts = judge(name, frame.rows, [(a.rule, a.severity, a.reason) for a in asked])
+        counts, well = [v.unexpected for v in verdicts], [v.success for v in verdicts]
+    return [_result(frame, a, m, c, w) for a, m, c, w in zip(asked, masks, counts, well, strict=True)]
+
+
+def _result(frame: Frame, a: _Asked, mask: direct.Mask, count: int, success: bool) -> Result:
+    wrong = np.flatnonzero(mask)
+    observed = None
+    if a.measured:
+        values = frame.rows[a.rule.columns[0]].to_numpy()
+        far = _distance(values, a.rule)
+        wrong = wrong[np.argsort(-far[wrong], kind="stable")]
+        observed = float(values[np.argmax(far)]) if len(values) else None
+    place = frame.place(int(wrong[0])) if len(wrong) else Place()
+    n = frame.rows.num_rows
+    return Result(
+        a.table, a.name, a.rule.type, ", ".join(a.columns), a.says, a.severity, a.reason, success, n, count,
+        count / n if n else 0.0, observed, _examples(frame.rows, a.rule, wrong), place.says, place.unit,
+        *(place.box_nm or (None,) * 6),
+    )  # fmt: skip
+
+
+def _distance(values: F64, rule: Rule) -> F64:
+    """How far values lie beyond the limits; negative inside them."""
+    low = -np.inf if rule.low is None else rule.low
+    high = np.inf if rule.high is None else rule.high
+    return np.maximum(low - values, values - high)
+
+
+def _examples(rows: pa.Table, rule: Rule, wrong: npt.NDArray[np.int64]) -> str:
+    """Up to three different offending values; pairs and keys as (a, b)."""
+    seen: dict[str, None] = {}
+    for i in wrong[:50].tolist():
+        values = [_text(rows[c][i].as_py()) for c in rule.columns]
+        if rule.kind == "same":
+            text = f"{values[1]} instead of {values[0]}" if values[1] != MISSING else values[0].split()[0]
+        else:
+            text = values[0] if len(values) == 1 else f"({', '.join(values)})"
+        seen[text] = None
+        if len(seen) == 3:
+            break
+    return "; ".join(seen)
+
+
+def _text(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
