@@ -22,7 +22,7 @@ from connectome_db.schema.imported import (
     LISTED_SYNAPSE,
     NEURON_NAME,
 )
-from connectome_db.schema.quality import QUALITY_GRAPH, QUALITY_RAW, QUALITY_VOLUME
+from connectome_db.schema.quality import FLAG, QUALITY_GRAPH, QUALITY_RAW, QUALITY_VOLUME
 from connectome_db.schema.segmentation import (
     APRON,
     BORDERLINE,
@@ -54,6 +54,7 @@ OUTPUTS: Mapping[str, tuple[Table, ...]] = {
     "measure_raw": (QUALITY_RAW,),
     "measure_volume": (QUALITY_VOLUME,),
     "measure_graph": (QUALITY_GRAPH,),
+    "flag": (FLAG,),
 }
 """Stage name -> the tables it makes, in the order of the pipeline."""
 

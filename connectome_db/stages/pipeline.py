@@ -5,6 +5,7 @@ from __future__ import annotations
 from connectome_db.spec import AnyStage
 from connectome_db.stages.agglomerate import STAGE as AGGLOMERATE
 from connectome_db.stages.align import STAGE as ALIGN
+from connectome_db.stages.flag import STAGE as FLAG
 from connectome_db.stages.graph import STAGE as GRAPH
 from connectome_db.stages.ingest import STAGE as INGEST
 from connectome_db.stages.mask import STAGE as MASK
@@ -37,4 +38,5 @@ STAGES: tuple[AnyStage, ...] = (
     MEASURE_RAW,
     MEASURE_VOLUME,
     MEASURE_GRAPH,
+    FLAG,
 )
