@@ -22,6 +22,7 @@ from connectome_db.cli import (
     quality,
     receipt,
     regions,
+    remedy,
     settings,
     trust,
     view,
@@ -54,6 +55,7 @@ for module in (
     keep,
     make,
     regions,
+    remedy,
     view,
     quality,
 ):
