@@ -2,7 +2,7 @@
 
     python -m benchmarks.diagnosis_cases FOLDER [--set judge] [--part 1/2]
 
-Each case is a project of 32 x 512 x 512 voxels, taken through the whole pipeline; `case.json` beside it says what was
+Each case is a project of 32 x 512 x 512 voxels (most without an artefact: 24 x 384 x 384), taken through the whole pipeline; `case.json` beside it says what was
 planted and where (a box in tissue voxels). The sets differ in their seeds: rules and constants of the diagnosis were
 chosen on `develop`, figures are told of `judge` alone.
 """
@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 
 SHAPE_VX = (32, 512, 512)
+SMALL_VX = (24, 384, 384)
+"""Most volumes without an artefact are smaller: chance has more room in them."""
 BLOCK_VX = (32, 256, 256)
 STRENGTHS = (0.75, 0.85, 0.95)
 SETS = {"develop": 1000, "judge": 2000}
@@ -75,7 +77,7 @@ def _case(kind: str, i: int, start: int) -> Case:
     area = {"y": _half(corner[0], rng), "x": _half(corner[1], rng)}
     first, length = int(rng.integers(5, 14)), int(rng.integers(8, 13))
     run = [first, first + length - 1]
-    tissue: dict[str, Any] = {}
+    tissue: dict[str, Any] = {"shape_vx": SMALL_VX} if kind == "clean" and i >= OVERRIDES["judge"] else {}
     art: dict[str, Any] = {}
     match kind:
         case "biology":
