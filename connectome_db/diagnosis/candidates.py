@@ -30,6 +30,8 @@ class Candidate:
     """Layer (L1 to L5) of the flag; "" for an override."""
     says: str
     spread: float = 0.0
+    p_found: float | None = None
+    """Of a box that was sought where synapses are fewest: the p-value that allows for the search."""
 
 
 def candidates(root: Path, most: int = 12) -> list[Candidate]:

@@ -73,8 +73,13 @@ def stands_out(c: Comparison | None, rules: Rules = RULES) -> bool:
 
 
 def follows(c: Comparison, q_value: float, rules: Rules = RULES) -> bool:
-    """Whether a metric of a later layer is worse too."""
-    return c.worse and q_value <= rules.follows_p and abs(c.spreads) >= rules.follows_spreads
+    """Whether a metric of a later layer is worse too. Those that may differ either way are no witnesses."""
+    return (
+        METRICS[c.metric].worse != "either"
+        and c.worse
+        and q_value <= rules.follows_p
+        and abs(c.spreads) >= rules.follows_spreads
+    )
 
 
 def _missing(walk: Walk, found: Sequence[Fact], runs: bool, rules: Rules) -> Cause | None:  # noqa: ARG001

@@ -194,7 +194,10 @@ def estimate(s: Sample) -> Comparison | None:
     effect = mean_in - mean_out
     freedom = (var_in + var_out) ** 2 / max(var_in**2 / (n_in - 1) + var_out**2 / (n_out - 1), 1e-300)
     reach = float(stats.t.ppf(0.975, freedom)) * se if se > 0 else 0.0
-    p = float(2 * stats.t.sf(abs(effect) / se, freedom)) if se > 0 else float(effect == 0)
+    # The test asks whether the region could be a part of the reference, so it takes the reference's variance for both:
+    # a gradient makes the region uneven, which must not hide it.
+    null = _null_error(s, inside, outside)
+    p = float(2 * stats.t.sf(abs(effect) / null, n_out - 1)) if null > 0 else float(effect == 0)
     m = s.cells.metric
     return Comparison(
         m.name, m.layer, m.measure, mean_in, mean_out, effect, se, (effect - reach, effect + reach), p,
@@ -220,6 +223,20 @@ def _variance(pull: F64, cluster: I64, mine: Bool) -> float:
     numbers, index = np.unique(cluster[mine], return_inverse=True)
     sums = np.bincount(index, pull[mine], len(numbers))
     return float((sums**2).sum()) * len(numbers) / max(len(numbers) - 1, 1)
+
+
+def _null_error(s: Sample, inside: Bool, outside: Bool) -> float:
+    """Standard error of the effect if the region's clusters vary as those of the reference do."""
+    sums = []
+    for mine in (inside, outside):
+        numbers, index = np.unique(s.cluster[mine], return_inverse=True)
+        total = np.bincount(index, s.cells.weight[mine], len(numbers))
+        sums.append((total, np.bincount(index, (s.cells.weight * s.value)[mine], len(numbers)) / total))
+    (here, _), (there, mean) = sums
+    middle = float(np.average(mean, weights=there))
+    variance = float(((there * (mean - middle)) ** 2).sum() / (there**2).sum()) * len(there) / max(len(there) - 1, 1)
+    shares = sum(float((w**2).sum()) / float(w.sum()) ** 2 for w in (here, there))
+    return float(np.sqrt(variance * shares))
 
 
 def _spread(s: Sample, outside: Bool) -> float:

@@ -20,7 +20,15 @@ import numpy as np
 from connectome_db.diagnosis import candidates as where
 from connectome_db.diagnosis.causes import RULES, Cause, Rules, follows, name_cause
 from connectome_db.diagnosis.cells import BoxNm, Measured, load
-from connectome_db.diagnosis.compare import Comparison, compare, false_discovery, sample, whole_sections
+from connectome_db.diagnosis.compare import (
+    Comparison,
+    compare,
+    false_discovery,
+    sample,
+    share_inside,
+    whole_sections,
+)
+from connectome_db.diagnosis.density_scan import sparsest
 from connectome_db.diagnosis.explain import Explained, explained
 from connectome_db.diagnosis.facts import Fact, facts
 from connectome_db.diagnosis.proposals import Proposal, propose
@@ -93,7 +101,8 @@ def diagnose(
     if region is not None:
         name, box = where.named_box(region, measured.bounds_nm, regions)
         return case.look(where.Candidate(name, box, "", "asked for"))
-    looked = [case.look(c) for c in where.candidates(root)]
+    sparse = case.sparse()
+    looked = [case.look(c, sparse) for c in [*where.candidates(root), *sparse]]
     if not looked:
         return case.look(where.Candidate(None, measured.bounds_nm, "", "no flag, no override: the whole volume"))
     return _strongest(looked)
@@ -103,10 +112,11 @@ def _strongest(looked: list[Diagnosis]) -> Diagnosis:
     """The artefact that is off the most, or else the most certain difference; other artefacts beside it."""
     order: dict[Verdict, int] = {"artefact": 0, "biology": 1, "no difference": 2}
 
-    def rank(d: Diagnosis) -> tuple[int, float]:
+    def rank(d: Diagnosis) -> tuple[int, bool, float]:
         if d.cause is not None and d.verdict == "artefact":
-            return order[d.verdict], -d.cause.strength
-        return order[d.verdict], d.difference.p_value if d.difference else 1.0
+            # The box of an early layer's flag is that of the cause; where synapses are fewest is only a part of it.
+            return order[d.verdict], d.region.level > "L2", -d.cause.strength
+        return order[d.verdict], False, d.difference.p_value if d.difference else 1.0
 
     first, *rest = sorted(looked, key=rank)
     more = [d for d in rest if d.verdict == "artefact" and where.overlap(d.region.box_nm, first.region.box_nm) < 0.1]
@@ -124,8 +134,8 @@ class _Case:
     params: Mapping[str, Mapping[str, Any]]
     rules: Rules
 
-    def look(self, candidate: where.Candidate) -> Diagnosis:
-        """Diagnose one box."""
+    def look(self, candidate: where.Candidate, sparse: Sequence[where.Candidate] = ()) -> Diagnosis:
+        """Diagnose one box; `sparse` are boxes where synapses are fewer than chance allows."""
         box, bounds, against = candidate.box_nm, self.measured.bounds_nm, self.reference[1]
         found = {
             name: c
@@ -136,6 +146,11 @@ class _Case:
         q = dict(zip(walk, false_discovery([c.p_value for c in walk.values()]), strict=True))
         steps = tuple(Step(walk[n], q[n], q[n] <= REAL_P) for n in sorted(walk, key=_later_first))
         difference = self._difference(found)
+        for other in sparse:
+            inside = float(share_inside(np.asarray([other.box_nm]), box)[0])
+            c = found.get("connection_density")
+            if inside > 0.5 and c is not None and c.effect < 0 and other.p_found is not None:
+                difference = replace(c, p_value=min(c.p_value, other.p_found))
         real = difference is not None and difference.p_value <= REAL_P
         told = tuple(facts(self.root, box))
         runs = whole_sections(box, bounds)
@@ -154,6 +169,17 @@ class _Case:
         return Diagnosis(
             candidate, self.reference, difference, real, steps, told, cause, sure, why, verdict, tuple(todo), bounds
         )
+
+    def sparse(self) -> list[where.Candidate]:
+        """The box with the fewest synapses for its tissue, if chance does not make such a one."""
+        cells = self.measured.cells.get("connection_density")
+        if cells is None or self.metric not in (None, "connection_density", "synapse_density"):
+            return []
+        found = sparsest(cells, self.measured.bounds_nm, self._rng(self.measured.bounds_nm))
+        if found is None or found.p_value > REAL_P:
+            return []
+        says = f"{found.found:.0f} synapses where the tissue lets expect {found.expected:.0f}"
+        return [where.Candidate(None, found.box_nm, "L5", says, 0.0, found.p_value)]
 
     def _difference(self, found: Mapping[str, Comparison]) -> Comparison | None:
         """The comparison asked for, or the clearest one of the wiring (with its p-value for having chosen)."""
