@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from connectome_db.kernels import periods
 from connectome_db.kernels.cell_maps import (
+    MAD_SD,
     Slab,
     column_mean,
     normal_scores,
@@ -32,6 +33,12 @@ COARSE = (32, 8, 8)
 """Cells (z, y, x) of the lattice on which surrogates are drawn; boxes are then sharpened on the full one."""
 THROUGH = 0.75
 """A box that spans this share of the sections is a matter of place in the plane: a trend."""
+CUT = 4.0
+"""Standard scores are cut off here."""
+MODE_SECTIONS = 12
+"""From this many sections on, the level of a section is what most of its cells agree with; below it, their median."""
+SCAN_CELLS = 4
+"""Lattices with fewer cells along an axis of the plane are not scanned: the rest of a section says too little."""
 DETREND_CELLS = 5
 """Maps with fewer cells along an axis get no trend."""
 
@@ -81,18 +88,44 @@ class Field:
         return float(spread * outside) if self.gain else spread
 
 
-def field_of(values: F64, weights: F64, grey: bool) -> Field:
-    """A metric's field; gain multiplies it if it is a grey value and nearly all cells are above 0."""
+def field_of(values: F64, weights: F64, ratio: bool) -> Field:
+    """A metric's field; gain multiplies it if it is on a `ratio` scale and nearly all cells are above 0."""
     finite = values[np.isfinite(values)]
-    return Field(values, weights, bool(grey and finite.size and np.quantile(finite, 0.02) > 0))
+    return Field(values, weights, bool(ratio and finite.size and np.quantile(finite, 0.02) > 0))
 
 
 def free_of_sections(cells: F64, without: Bool | None = None) -> F64:
-    """Cells (z, y, x) less the median of their section, taken over the cells that are not in `without`."""
-    level = section_level(cells if without is None else np.where(without, np.nan, cells))
-    known = np.isfinite(level)
-    level = np.where(known, level, np.median(level[known]) if known.any() else 0.0)
-    return np.asarray(cells - level[:, None, None], dtype=np.float64)
+    """Cells (z, y, x) less the level of their section, taken over the cells that are not in `without`.
+
+    The level is not the median, which lies between the two where nearly half of a section is off. Cells are first held
+    against the usual value of their column; of ten candidates (deciles of a section) that level is taken which most
+    cells agree with, and of two that many agree with, the one nearer to the other sections.
+    """
+    kept = cells if without is None else np.where(without, np.nan, cells)
+    depth = len(cells)
+    flat = kept.reshape(depth, -1)
+    usual = section_level(np.moveaxis(kept, 0, 2).reshape(flat.shape[1], depth, 1)) if depth >= MODE_SECTIONS else None
+    known = np.isfinite(flat).any(axis=1)
+    if usual is None or not known.any():
+        level = section_level(kept)
+        level = np.where(known, level, np.median(level[known]) if known.any() else 0.0)
+        return np.asarray(cells - level[:, None, None], dtype=np.float64)
+    apart = flat - usual
+    level = np.full(depth, np.nan)
+    level[known] = np.nanmedian(apart[known], axis=1)
+    middle, swing = float(np.median(level[known])), robust_spread(level[known])
+    grain = max(robust_spread(apart - level[:, None]), 1e-12)
+    tried = np.full((10, depth), middle)
+    tried[1:, known] = np.nanquantile(apart[known], np.arange(0.1, 0.95, 0.1), axis=1)
+    misfit = np.minimum(((apart[None] - tried[:, :, None]) / grain) ** 2, 9.0)
+    far = np.minimum(((tried - middle) / max(swing, grain)) ** 2, 9.0)
+    cost = np.nansum(misfit, axis=2) / np.maximum(np.isfinite(apart).sum(axis=1), 1) + 0.1 * far
+    level = tried[np.argmin(cost, axis=0), np.arange(depth)]
+    # The mean of those that agree is smoother than a decile.
+    near = np.abs(apart - level[:, None]) <= 3 * grain
+    count = near.sum(axis=1)
+    level = np.where(count > 0, np.where(near, np.nan_to_num(apart), 0.0).sum(axis=1) / np.maximum(count, 1), level)
+    return np.asarray(cells - level[:, None, None] - np.nanmedian(usual), dtype=np.float64)
 
 
 def examine(field: Field, n: int, rng: np.random.Generator, alpha: float = 0.05, most: int = 3) -> list[Finding]:
@@ -106,7 +139,7 @@ def examine(field: Field, n: int, rng: np.random.Generator, alpha: float = 0.05,
     taken = np.zeros(raw.shape, dtype=np.bool_)
     found: list[Finding] = []
     through: Finding | None = None
-    if raw.shape[1] * raw.shape[2] >= 4:
+    if min(raw.shape[1:]) >= SCAN_CELLS:
         for _ in range(most):
             one = _local(field, raw, taken, n, rng)
             if one is None:
@@ -127,16 +160,24 @@ def examine(field: Field, n: int, rng: np.random.Generator, alpha: float = 0.05,
     return found + _sections(field, raw, taken, n, rng, alpha, most)
 
 
-def _null(scores: F64, without: Slab | None = None) -> Likeness:
-    """The autocorrelation of normal scores, without a box (the most unusual one) and the smooth trend."""
+def _without_suspect(scores: F64) -> F64:
+    """Scores without the most unusual box and a cell around it, so that an artefact does not excuse itself."""
+    part = candidate(scores)
     rest = scores.copy()
-    if without is not None:
-        rest[without] = np.nan
+    if part is not None:
+        part = sharpen(scores, part)
+        if np.prod([s.stop - s.start for s in part]) > 0.5 * scores.size:
+            return rest
+        z, y, x = (slice(max(s.start - 1, 0), s.stop + 1) for s in part)
+        rest[z, y, x] = np.nan
+    return rest if np.isfinite(rest).sum() >= 0.3 * np.isfinite(scores).sum() else scores.copy()
+
+
+def _null(scores: F64) -> Likeness:
+    """The autocorrelation of scores, without section means and the smooth trend."""
     shape = (scores.shape[1], scores.shape[2])
     fits = min(shape) >= DETREND_CELLS
-    rest = rest - np.nanmean(rest)
-    level = np.nan_to_num(section_mean(rest))
-    rest = rest - level[:, None, None]
+    rest = scores - np.nan_to_num(section_mean(scores))[:, None, None]
     if fits:
         columns = column_mean(rest)
         good = np.isfinite(columns).ravel()
@@ -153,16 +194,22 @@ def section_mean(cells: F64) -> F64:
 
 
 def _scores(raw: F64, taken: Bool) -> F64:
-    """Normal scores on the coarse lattice, freed of section levels; what is taken is left out."""
-    free = free_of_sections(np.where(taken, np.nan, raw))
-    return normal_scores(pool(free, COARSE))
+    """Standard scores on the coarse lattice, freed of section levels and cut off at `CUT`; what is taken is left out.
+
+    Cut off, a single wild cell weighs little. Where most cells are equal there is no scale, and ranks are taken.
+    """
+    free = pool(free_of_sections(np.where(taken, np.nan, raw)), COARSE)
+    middle = np.nanmedian(free)
+    scale = MAD_SD * float(np.nanmedian(np.abs(free - middle)))
+    return normal_scores(free) if scale <= 0 else np.clip((free - middle) / scale, -CUT, CUT)
 
 
 def _local(field: Field, raw: F64, taken: Bool, n: int, rng: np.random.Generator) -> Finding | None:
     scores = _scores(raw, taken)
     if np.isfinite(scores).sum() < 8:
         return None
-    seen = scan(scores, _null(scores, candidate(scores)), n, rng)
+    usual = _without_suspect(scores)
+    seen = scan(scores, usual, _null(usual), n, rng)
     if seen is None:
         return None
     ratio = np.array(raw.shape) / scores.shape
@@ -186,10 +233,11 @@ def _local(field: Field, raw: F64, taken: Bool, n: int, rng: np.random.Generator
     inside[part] = True
     free = free_of_sections(raw, inside | taken)
     effect = _mean(free, field.weights, inside) - _mean(free, field.weights, ~inside & ~taken)
-    outside = _mean(field.values, field.weights, ~inside & ~taken)
+    value = _mean(field.values, field.weights, inside)
+    outside = value / np.exp(effect) if field.gain else value - effect  # elsewhere in the same sections
     spread = field.unit(robust_spread(free[~inside & ~taken]), outside)
     words = f"the most unusual box of cells is {abs(seen.score):.1f} standard deviations off its sections"
-    return Finding("local", seen.p_value, part, field.back(effect, outside), outside, spread, words)
+    return Finding("local", seen.p_value, part, value, float(outside), spread, words)
 
 
 def _mean(cells: F64, weights: F64, where: Bool) -> float:

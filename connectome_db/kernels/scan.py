@@ -85,8 +85,12 @@ class Scan:
     p_value: float
 
 
-def scan(scores: F64, like: Likeness, n: int, rng: np.random.Generator, stop_after: int = 20) -> Scan | None:
-    """Scan normal scores (z, y, x; NaN where nothing is) with up to `n` surrogates; None when no box fits.
+def scan(
+    scores: F64, usual: F64, like: Likeness, n: int, rng: np.random.Generator, stop_after: int = 20
+) -> Scan | None:
+    """Scan scores (z, y, x; NaN where nothing is) with up to `n` surrogates; None when no box fits.
+
+    Surrogates have the values of `usual`: the scores without the box that is under suspicion.
 
     Draws end early once `stop_after` surrogates beat the observed box: what is unremarkable needs no precise p-value
     (Besag and Clifford 1991, Biometrika 78:301).
@@ -97,7 +101,7 @@ def scan(scores: F64, like: Likeness, n: int, rng: np.random.Generator, stop_aft
     if not boxes.allowed.any() or good.sum() < 8:
         return None
     matrices = boxes.matrices(shape)
-    table = value_table(scores)
+    table = value_table(usual)
     held = box_sums(good.astype(np.float32)[None], matrices)[0]
     power = np.zeros(held.shape)
     for _ in range(SCALING // CHUNK):

@@ -132,7 +132,7 @@ class Affected:
 
 
 def affected_box(
-    cells: F64, weights: F64 | None = None, share: float = 0.08, errors: float = 2.0, sign: int = 0
+    cells: F64, weights: F64 | None = None, share: float = 0.12, errors: float = 2.0, sign: int = 0
 ) -> Affected:
     """The box in which the *smoothed* map (y, x) departs from its reference level.
 

@@ -28,6 +28,8 @@ F64 = npt.NDArray[np.float64]
 BOX = tuple(f"{axis}{end}_nm" for end in (0, 1) for axis in "zyx")
 NOT_FLAGGED = frozenset({"border_cut"})
 """Metrics that describe the volume's border and not its quality."""
+RATIO = frozenset({"grey", "px"})
+"""Measures in which places differ by factors: grey values by gain, lengths of residuals by how well all fits."""
 SEVERITIES = ("info", "warning", "serious")
 
 
@@ -46,6 +48,8 @@ class FlagParams(Params):
     """Smallest effect over the normal spread, for info, warning and serious. Both must be reached."""
     min_fraction: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Fractions and ratios must differ by at least this, however small they are elsewhere."""
+    min_grey: Annotated[float, Field(ge=0, le=255)] = 2.5
+    """The same for grey values: what is nearly 0 elsewhere (charging) is soon many times more."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def _tests(metric: str, rows: pa.Table, params: FlagParams, seed: int) -> list[T
     measure, layer = str(rows["measure"][0].as_py()), str(rows["layer"][0].as_py())
     digest = hashlib.sha256(metric.encode()).digest()
     rng = np.random.default_rng(np.random.SeedSequence([seed, int.from_bytes(digest[:8], "little")]))
-    found = examine(field_of(cells, weight, measure == "grey"), params.permutations, rng, params.alpha, params.most)
+    found = examine(field_of(cells, weight, measure in RATIO), params.permutations, rng, params.alpha, params.most)
     return [Tested(layer, metric, measure, lattice.box_nm(f.part), f) for f in found]
 
 
@@ -106,22 +110,24 @@ def costs(metric: str, effect: float) -> bool:
     return worse == "either" or (effect < 0) == (worse == "low")
 
 
-def severity_of(test: Tested, params: FlagParams) -> str | None:
+def severity_of(test: Tested, q_value: float, params: FlagParams) -> str | None:
     """How much it matters: by relative size and by normal spread, both; None for what is too small to be told.
 
-    What changes for the better is told as info.
+    What changes for the better is told as info, and so is what only just passes the control of false discoveries.
     """
     f = test.finding
     effect = f.inside - f.outside
     relative = relative_of(f, test.measure)
     spread = abs(effect) / f.spread if f.spread > 0 else np.inf
-    if not np.isfinite(effect) or effect == 0 or (test.measure == "1" and abs(effect) < params.min_fraction):
+    floor = {"1": params.min_fraction, "grey": params.min_grey}.get(test.measure, 0.0)
+    if not np.isfinite(effect) or effect == 0 or abs(effect) < floor:
         return None
     size = np.inf if relative is None else abs(relative)
     level = sum(size >= a and spread >= b for a, b in zip(params.min_relative, params.min_spread, strict=True))
     if level == 0:
         return None
-    return SEVERITIES[level - 1] if costs(test.metric, effect) else "info"
+    sure = q_value <= 0.5 * params.alpha
+    return SEVERITIES[level - 1] if sure and costs(test.metric, effect) else "info"
 
 
 def _table(tested: list[Tested], params: FlagParams) -> pa.Table:
@@ -130,7 +136,7 @@ def _table(tested: list[Tested], params: FlagParams) -> pa.Table:
     kept = [
         (test, float(q), severity)
         for test, q in zip(tested, q_values, strict=True)
-        if q <= params.alpha and (severity := severity_of(test, params)) is not None
+        if q <= params.alpha and (severity := severity_of(test, float(q), params)) is not None
     ]
     kept.sort(key=lambda k: (k[0].metric, k[0].finding.kind, -_spreads(k[0].finding), k[0].box_nm.tolist()))
     out = []

@@ -20,7 +20,7 @@ def tissue(seed: int, shape: tuple[int, int, int] = SHAPE, grain: float = 0.12) 
 
 
 def found_in(cells: np.ndarray, seed: int = 0) -> list[Finding]:
-    field = field_of(cells, np.ones(cells.shape), grey=True)
+    field = field_of(cells, np.ones(cells.shape), ratio=True)
     return [f for f in examine(field, 199, np.random.default_rng(seed)) if f.p_value <= 0.005]
 
 

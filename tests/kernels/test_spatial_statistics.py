@@ -133,8 +133,8 @@ def test_the_box_of_a_fading_corner_reaches_to_where_it_fades(strength: float, c
         true = [(8 - 8 * reach, 8.0) if end else (0.0, 8 * reach) for end in corner]
         found.append(overlap((box.y, box.x), tuple(true)))
         assert box.peak < box.reference
-    assert np.mean(found) >= 0.65
-    assert sorted(found)[1] >= 0.55
+    assert np.mean(found) >= 0.6
+    assert sorted(found)[1] >= 0.5
 
 
 def test_the_power_at_fixed_frequencies_is_lomb_scargles() -> None:
