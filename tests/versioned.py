@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from connectome_db import config, dvcfile, newproject, runner
 from connectome_db.config import Project
 from connectome_db.finish import finish, is_current
+from connectome_db.qa import report
 from connectome_db.spec import AnyStage
 from connectome_db.stages.pipeline import STAGES
 
@@ -19,6 +20,7 @@ def commit_version(root: Path, tag: str, stages: tuple[AnyStage, ...] = STAGES) 
     project = config.load(root, stages)
     dvcfile.write_identity(project)
     outcomes = run_all(project)
+    report.write(root, project.dataset.name, project.qa)
     newproject.dvc(root, "commit", "-f", "-q")
     newproject.commit(root, f"Version {tag}")
     newproject.run(root, "git", "tag", tag)

@@ -101,7 +101,8 @@ def _table(t: Tables, name: str, engine: Engine) -> list[Result]:
     units = rows["unit"] if "unit" in right else None
 
     def place(i: int) -> Place:
-        return Place() if units is None else t.in_unit(stage, int(units[i].as_py()))
+        unit = None if units is None else units[i].as_py()
+        return Place() if unit is None else t.in_unit(stage, unit)
 
     asked = [_asked(name, r) for r in rules]
     return [
