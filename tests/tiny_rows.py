@@ -80,7 +80,9 @@ def _imaging(t: Rows) -> None:
 
 
 def _alignment(t: Rows) -> None:
-    t["pair_affine"].append({"unit": PAIR, "section_a": 0, "section_b": 1, "accepted": True, "inliers": 30, "method": "features"})
+    t["pair_affine"].append(
+        {"unit": PAIR, "section_a": 0, "section_b": 1, "accepted": True, "inliers": 30, "method": "features"}
+    )
     for i, y in enumerate((16.0, 80.0)):
         t["section_match"].append(
             {"unit": PAIR, "section_a": 0, "section_b": 1, "a_y_px": y, "a_x_px": 16.0, "accepted": True}

@@ -70,7 +70,7 @@ class QaParams(Params):
     """Voxels of objects over voxels of tissue."""
     overlap_accepted_min: Share = 0.25
     """Share of the voxels, claimed by both sides of a block face, whose overlaps were accepted."""
-    largest_object_max: Share = 0.3
+    largest_object_max: Share = 0.5
     """Share of all objects' volume that the largest one has."""
     weak_merges_max: Share = 0.2
     """Share of the merged contact area whose score was below 0.5."""

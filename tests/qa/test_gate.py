@@ -23,6 +23,7 @@ from tests.versioned import edit_params
 
 LIST = "pre,post,synapses\nA,B,3\nB,A,1\nA,C,2\nA,A,5\n"
 """5 of 11 synapses are of a neuron onto itself, which is expected of 5 % at most."""
+LIMITS = QaParams(largest_object_max=0.4)
 
 
 def do(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -81,7 +82,7 @@ def test_dvc_repro_stops_at_the_gate_and_the_results_are_there(made: Path) -> No
 def judged(tmp_path: Path) -> Path:
     """The tiny project with results; it has warnings, and one error: an object of half the volume."""
     root = tiny_project.write(tmp_path)
-    report.write(root, "tiny <project>", QaParams())
+    report.write(root, "tiny <project>", LIMITS)
     return root
 
 
@@ -91,7 +92,7 @@ def test_the_gate_lets_pass_what_is_less_grave(judged: Path) -> None:
         report.gate(judged, "error")
     with pytest.raises(RunError, match=r"(?s)error: object: .*warning: tile: .*worst at tile s0/t00\.png"):
         report.gate(judged, "warning")
-    report.write(judged, "tiny", QaParams(largest_object_max=0.6))
+    report.write(judged, "tiny", QaParams())
     assert "let pass" in report.gate(judged, "error")
 
 
@@ -115,7 +116,7 @@ def _sha256(path: Path) -> str:
 
 def test_the_same_data_gives_the_same_bytes(judged: Path, tmp_path: Path) -> None:
     other = tiny_project.write(tmp_path / "other")
-    report.write(other, "tiny <project>", QaParams())
+    report.write(other, "tiny <project>", LIMITS)
 
     def tree(root: Path) -> dict[str, bytes]:
         return {str(p.relative_to(root)): p.read_bytes() for p in sorted((root / "qa").rglob("*")) if p.is_file()}
@@ -153,6 +154,8 @@ def test_pages_ask_nothing_of_a_network_and_lead_to_each_other(judged: Path) -> 
 
 def test_the_command(judged: Path, made: Path) -> None:
     (judged / "params.yaml").write_text("dataset: {name: tiny, voxel_nm: [40, 8, 8]}\n")  # as before there was `qa:`
+    assert check(judged, "--engine", "direct").returncode == 0
+    (judged / "params.yaml").write_text("dataset: {name: tiny, voxel_nm: [40, 8, 8]}\nqa: {largest_object_max: 0.4}\n")
     done = check(judged, "--engine", "direct")
     assert done.returncode == 1
     assert re.search(r"error .*object .*share of all objects' volume", done.stdout)
