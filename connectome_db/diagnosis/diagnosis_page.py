@@ -208,6 +208,8 @@ def told(step: Plain) -> str:
 def _state(step: Plain) -> str:
     if not step["differs"]:
         return "as elsewhere"
+    if step["metric"] in METRICS and METRICS[step["metric"]].worse == "either":
+        return "differs; neither direction is worse in itself"
     return "differs, in the direction that costs quality" if step["worse"] else "differs, but not for the worse"
 
 
@@ -235,16 +237,15 @@ def _map(level: str, step: Plain, quality: Quality, hull: SixNm, frames: Sequenc
     m = quality.metrics.get(step["metric"])
     if m is None:
         return tag("article", *head, tag("p", "No cells of this metric.", class_="muted"), class_="card")
-    title = f"{name} in the plane: region {text_of(step['region'], step['measure'])}, reference " + text_of(
-        step["reference"], step["measure"]
-    )
+    region, reference = (text_of(step[k], step["measure"]) for k in ("region", "reference"))
+    numbers = f"Region {region}, reference {reference}."
+    title = f"{name} in the plane. {numbers}"
     plane, along = grids.plane(m, hull), grids.profile(m, hull)
-    usual = (m.quartiles[1], m.spread)
     if plane is not None:
-        head.append(heatmaps.draw(plane, m.metric.worse, m.metric.measure, title, frames, usual))
+        head.append(heatmaps.draw(plane, m.metric.worse, m.metric.measure, title, frames, heatmaps.usual_of(m)))
     if along is not None:
         head.append(page_charts.profile(along, f"{name} along z"))
-    return tag("article", *head, tag("p", title, class_="small"), class_="card", data_metric=step["metric"])
+    return tag("article", *head, tag("p", numbers, class_="small"), class_="card", data_metric=step["metric"])
 
 
 def _six(box: Sequence[float]) -> SixNm:

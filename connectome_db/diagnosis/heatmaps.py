@@ -17,8 +17,8 @@ import matplotlib.image
 import numpy as np
 
 from connectome_db.diagnosis.grids import Plane
-from connectome_db.diagnosis.measured import F64
-from connectome_db.diagnosis.page_html import Markup, data_uri, ends_of, join, tag, unit_of
+from connectome_db.diagnosis.measured import F64, Measured
+from connectome_db.diagnosis.page_html import Markup, data_uri, ends_of, join, number, tag, unit_of
 from connectome_db.regional.neuroglancer import SixNm
 from connectome_db.schema.quality import Worse
 
@@ -43,27 +43,43 @@ def colour_map(worse: Worse) -> mpl.colors.Colormap:
     return mpl.colormaps["viridis_r" if worse == "high" else "viridis"]
 
 
-def limits(values: F64, usual: tuple[float, float] | None = None) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Usual:
+    """What is usual among the cells of a metric: median, normal spread, least and greatest value."""
+
+    median: float
+    spread: float
+    least: float
+    greatest: float
+
+
+def usual_of(m: Measured) -> Usual:
+    """What is usual among the cells of a metric."""
+    return Usual(m.quartiles[1], m.spread, float(m.value.min()), float(m.value.max()))
+
+
+def limits(values: F64, usual: Usual | None = None) -> tuple[float, float]:
     """The range of colours: all but the outermost two percent at either end, so that one odd cell hides nothing.
 
-    With `usual`, the median and the spread of the cells, it is at least CALM spreads to either side, so that a map of
-    nothing but noise looks calm.
+    With `usual` it is at least CALM spreads to either side of the median, as far as there are cells of such values, so
+    that a map of nothing but noise looks calm. Both ends are the same when all values are alike.
     """
     well = values[np.isfinite(values)]
     if not well.size:
         return 0.0, 1.0
     low, high = (float(v) for v in np.quantile(well, (0.02, 0.98)))
     if usual is not None:
-        low, high = min(low, usual[0] - CALM * usual[1]), max(high, usual[0] + CALM * usual[1])
+        low = min(low, max(usual.median - CALM * usual.spread, usual.least))
+        high = max(high, min(usual.median + CALM * usual.spread, usual.greatest))
     # Below this, differences are those of rounding: one colour.
     if high - low <= 1e-9 * max(abs(low), abs(high)):
-        return low - 0.5 * max(abs(low), 1e-9), high + 0.5 * max(abs(high), 1e-9)
+        return low, low
     return low, high
 
 
 def picture(values: F64, worse: Worse, low: float, high: float) -> bytes:
     """(y, x) values -> PNG, one pixel per cell; cells without data are clear."""
-    scaled = np.clip((values - low) / (high - low), 0, 1)
+    scaled = np.clip((values - low) / (high - low), 0, 1) if high > low else np.full(values.shape, 0.5)
     rgba = colour_map(worse)(np.nan_to_num(scaled))
     rgba[..., 3] = np.isfinite(values)
     return encoded(rgba)
@@ -89,11 +105,11 @@ def draw(
     measure: str,
     title: str,
     outlines: Sequence[Outline] = (),
-    usual: tuple[float, float] | None = None,
+    usual: Usual | None = None,
 ) -> Markup:
     """A map with colour bar, scale bar and outlines, as an SVG element. `title` is its text for screen readers.
 
-    `usual`: the median and the spread of the cells; see `limits`.
+    `usual`: see `limits`.
     """
     y0, x0, y1, x1 = plane.box_nm
     inner = WIDTH - _LEFT - _BAR
@@ -137,6 +153,9 @@ def _scale(width_nm: float, per_nm: float, bottom: float) -> Markup:
 
 
 def _bar(worse: Worse, measure: str, ends: tuple[float, float], x: float, tall: float) -> Markup:
+    if ends[0] == ends[1]:
+        said = f"all {number(ends[0])} {unit_of(measure)}".rstrip()
+        return tag("text", said, x=_px(x), y=_px(_TOP + tall / 2 + 4))
     ramp = colour_map(worse)(np.linspace(1, 0, 64))[:, None, :]
     address = data_uri(encoded(ramp), "image/png")
     low, high = ends_of(*ends)

@@ -124,6 +124,8 @@ class Expectation:
     success: bool
     unexpected: int
     example: str
+    place: str
+    """Where the worst is, in words; empty when it has no place."""
 
 
 @dataclass(frozen=True)
@@ -256,8 +258,8 @@ def _expectations(revision: Revision) -> tuple[Expectation, ...] | None:
         rows = pq.read_table(path).to_pylist()
         return tuple(
             Expectation(
-                str(r["table"]), str(r["expectation"]), str(r["severity"]), str(r["reason"]), bool(r["success"]),
-                int(r["unexpected"] or 0), str(r["example"] or ""),
+                str(r["table"]), str(r.get("says") or r["expectation"]), str(r["severity"]), str(r["reason"]),
+                bool(r["success"]), int(r["unexpected"] or 0), str(r["example"] or ""), str(r.get("place") or ""),
             )
             for r in rows
         )  # fmt: skip

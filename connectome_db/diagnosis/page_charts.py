@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from connectome_db.diagnosis.grids import Profile
-from connectome_db.diagnosis.page_html import Markup, ends_of, join, tag
+from connectome_db.diagnosis.page_html import Markup, ends_of, join, number, tag
 
 WIDTH, HEIGHT = 300.0, 96.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 8.0, 8.0, 30.0
@@ -18,8 +18,9 @@ def profile(p: Profile, title: str) -> Markup:
     """A metric along z: the mean as a line, the middle half of the cells as a band."""
     low, high = float(np.min(p.low)), float(np.max(p.high))
     low, high = min(low, float(np.min(p.mean))), max(high, float(np.max(p.mean)))
-    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
-        low, high = low - 0.5 * max(abs(low), 1e-9), high + 0.5 * max(abs(high), 1e-9)
+    flat = high - low <= 1e-9 * max(abs(low), abs(high))
+    if flat:
+        low, high = low - 0.5, high + 0.5
     z0, z1 = float(p.z_nm[0]), float(p.z_nm[-1])
 
     def at(z: float, v: float) -> str:
@@ -30,14 +31,16 @@ def profile(p: Profile, title: str) -> Markup:
     back = [at(z, v) for z, v in zip(p.z_nm[::-1], p.low[::-1], strict=True)]
     line = [at(z, v) for z, v in zip(p.z_nm, p.mean, strict=True)]
     floor = HEIGHT - _BOTTOM
-    bottom, top = ends_of(low, high)
+    ends = ends_of(low, high)
+    marks = [(ends[1], _TOP + 8), (ends[0], floor)]
+    if flat:
+        marks = [(number((low + high) / 2), (_TOP + floor) / 2 + 4)]
     parts = [
         tag("title", title),
         tag("path", class_="axis", d=f"M{_LEFT:g} {_TOP:g}V{floor:g}H{WIDTH - _RIGHT:g}"),
         tag("path", class_="band", d=f"M{'L'.join(forth + back)}Z"),
         tag("path", class_="curve", d=f"M{'L'.join(line)}"),
-        tag("text", top, x=_LEFT - 4, y=_TOP + 8, text_anchor="end"),
-        tag("text", bottom, x=_LEFT - 4, y=floor, text_anchor="end"),
+        *(tag("text", text, x=_LEFT - 4, y=y, text_anchor="end") for text, y in marks),
         tag("text", f"{z0 / 1000:.3g}", x=_LEFT, y=floor + 13),
         tag("text", f"{z1 / 1000:.3g} µm", x=WIDTH - _RIGHT, y=floor + 13, text_anchor="end"),
         tag("text", "along z", class_="soft", x=(_LEFT + WIDTH - _RIGHT) / 2, y=floor + 13, text_anchor="middle"),

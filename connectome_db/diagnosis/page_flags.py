@@ -146,7 +146,8 @@ def expectations_section(quality: Quality) -> Markup:
     lines = [
         tag("tr", tag("td", severity(r.severity)), tag("td", tag("code", r.table)),
             tag("td", r.says, *([tag("p", r.reason, class_="muted small")] if r.reason else []), class_="wrap"),
-            tag("td", f"{r.unexpected:,}", class_="number"), tag("td", r.example, class_="wrap"))
+            tag("td", f"{r.unexpected:,}", class_="number"),
+            tag("td", r.example, tag("p", r.place, class_="muted small"), class_="wrap"))
         for r in failed[:MOST_ROWS]
     ]  # fmt: skip
     head = ["Severity", "Table", "Expectation", tag("th", "Rows", scope="col", class_="number"), "For example"]
@@ -154,7 +155,8 @@ def expectations_section(quality: Quality) -> Markup:
 
 
 def _place(word: str) -> int:
-    return SEVERITIES.index(word) if word in SEVERITIES else len(SEVERITIES)
+    order = ("error", *SEVERITIES)
+    return order.index(word) if word in order else len(order)
 
 
 def evidence_list(flags: Sequence[Flag]) -> Markup:

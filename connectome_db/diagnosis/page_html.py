@@ -14,6 +14,11 @@ from collections.abc import Iterable, Sequence
 
 from connectome_db.diagnosis.page_style import CSS, SCRIPT
 
+_MARKS = {
+    **{"serious": "▲", "error": "▲", "warning": "◆", "info": "●", "no flags": "○"},
+    **{"not measured": "–", "not searched": "–"},
+}
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _VOID = {"meta", "img", "br", "hr", "rect", "line", "circle", "path", "image", "polygon", "use"}
 
 
@@ -53,10 +58,15 @@ def tag(name: str, /, *inside: object, **attributes: object) -> Markup:
 
 
 def number(value: float, digits: int = 4) -> str:
-    """A number with some significant digits; whole from 1,000 on."""
+    """A number with some significant digits; whole from 1,000 on, with a power of ten from a million on."""
     if not math.isfinite(value):
         return "not a number"
-    told = f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.{digits}g}"
+    if 1000 <= abs(value) < 1e6:
+        return f"{value:,.0f}".replace("-", "−")
+    told, _, power = f"{value:.{digits}g}".replace("-", "−").partition("e")
+    if power or abs(value) >= 1e6:
+        told, _, power = f"{value:.{digits - 1}e}".partition("e")
+        told = f"{float(told):g}×10{str(int(power)).translate(_RAISED)}"
     return told.replace("-", "−")
 
 
@@ -110,7 +120,7 @@ def section(name: str, title: str, *body: object) -> Markup:
 
 def severity(word: str) -> Markup:
     """A severity as a word with a mark of its own shape, so that it does not rest on colour."""
-    mark = {"serious": "▲", "warning": "◆", "info": "●", "no flags": "○", "not measured": "–"}.get(word, "?")
+    mark = _MARKS.get(word, "?")
     known = word.replace(" ", "-") if mark != "?" else "unknown"
     return tag("span", tag("span", mark, aria_hidden="true"), f" {word}", class_=f"severity {known}")
 

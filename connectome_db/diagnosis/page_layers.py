@@ -131,7 +131,7 @@ def _figure(quality: Quality, m: Measured, hull: SixNm) -> Markup:
         frames = [heatmaps.Outline(f.box_nm, f"{f.name}: {f.evidence}") for f in mine]
         parts.append(
             heatmaps.draw(
-                plane, metric.worse, metric.measure, f"{name} in the plane. {numbers}", frames, (middle, m.spread)
+                plane, metric.worse, metric.measure, f"{name} in the plane. {numbers}", frames, heatmaps.usual_of(m)
             )
         )
     else:

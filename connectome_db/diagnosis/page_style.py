@@ -20,7 +20,8 @@ nav{flex:1;display:flex;gap:.25rem 1rem;overflow-x:auto;white-space:nowrap}
 a{color:var(--accent)}
 .skip{position:absolute;left:-99rem}.skip:focus{left:1rem;top:1rem;z-index:3;background:var(--bg)}
 h1{font-size:1.7rem;line-height:1.2;margin:.5rem 0 .25rem}h2{font-size:1.3rem;margin:2.2rem 0 .6rem}
-h3{font-size:1.05rem;margin:1.4rem 0 .5rem}.layers h3,.card h3,.chain h3{margin-top:0}h4{font-size:.95rem;margin:0 0 .15rem}
+h3{font-size:1.05rem;margin:1.4rem 0 .5rem}.layers h3,.card h3,.chain h3{margin-top:0}
+h4{font-size:.95rem;margin:0 0 .15rem}
 p{max-width:46rem;margin:.4rem 0}.muted{color:var(--muted)}.small{font-size:.85rem}
 .lead{font-size:1.12rem;max-width:52rem}
 .scroll{overflow-x:auto;margin:.5rem 0}
@@ -38,8 +39,8 @@ list-style:none}
 .layers dl{margin:.4rem 0 0;font-size:.85rem}.layers dt{color:var(--muted)}
 .layers dd{margin:0 0 .35rem;font-variant-numeric:tabular-nums}
 .severity{white-space:nowrap;font-weight:600}
-.serious{color:var(--serious)}.warning{color:var(--warning)}.info{color:var(--info)}.no-flags{color:var(--good)}
-.not-measured,.unknown{color:var(--muted)}
+.serious,.error{color:var(--serious)}.warning{color:var(--warning)}.info{color:var(--info)}.no-flags{color:var(--good)}
+.not-measured,.not-searched,.unknown{color:var(--muted)}
 .command{display:flex;gap:.5rem;align-items:flex-start;margin:.25rem 0}
 .command code{flex:1;background:var(--bg);border:1px solid var(--line);border-radius:5px;padding:.2rem .45rem;
 white-space:pre-wrap}

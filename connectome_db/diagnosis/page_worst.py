@@ -15,6 +15,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.image
 import numpy as np
+import numpy.typing as npt
 
 from connectome_db.diagnosis.measured import F64, Measured, Quality
 from connectome_db.diagnosis.page_html import Markup, box_um, command, data_uri, section, tag
@@ -24,13 +25,16 @@ from connectome_db.geometry import Box
 from connectome_db.regional.neuroglancer import SixNm
 from connectome_db.viewing.place import read_box
 
+I64 = npt.NDArray[np.int64]
+
 SHOWN = 8
 MOST_SPREADS = 6.0
 TELLING = 2.0
 """Normal spreads from which a metric is named as a reason."""
 MOST_CELLS = 4_000_000
-LIGHTEST = 0.25
-"""Cells that rest on less than this part of the metric's usual weight are too uncertain to be ranked."""
+LIGHTEST = 0.5
+"""Cells that rest on less than this part of the metric's usual weight are not looked at, nor are places where most
+metrics do: at the rim of the tissue everything is poor, because there is little of it."""
 THUMB_PX = 240
 
 
@@ -53,6 +57,7 @@ def worst_places(quality: Quality, n: int = SHOWN) -> list[Place]:
     shape = np.maximum(np.ceil((np.asarray(hull[3:]) - low) / cell - 1e-6), 1).astype(np.int64)
     while np.prod(shape) > MOST_CELLS:  # a volume larger than memory: coarser places
         cell, shape = cell * 2, (shape + 1) // 2
+    supported = _support(quality, low, cell, shape) >= LIGHTEST
     layers: dict[str, F64] = {}
     grids: dict[str, F64] = {}
     for name, m in quality.metrics.items():
@@ -63,7 +68,7 @@ def worst_places(quality: Quality, n: int = SHOWN) -> list[Place]:
         layers[m.level] = np.maximum(before, np.clip(np.nan_to_num(grids[name]), 0, MOST_SPREADS))
     if not layers:
         return []
-    score = np.mean(list(layers.values()), axis=0)
+    score = np.where(supported, np.mean(list(layers.values()), axis=0), 0.0)
     found = []
     for at in _peaks(score, n):
         start = low + np.asarray(at) * cell
@@ -84,19 +89,37 @@ def _cell_nm(quality: Quality) -> F64 | None:
     return np.asarray(kinds[int(np.argmax(count))], dtype=np.float64)
 
 
-def _grid(m: Measured, low: F64, cell: F64, shape: np.typing.NDArray[np.int64]) -> F64:
+def _grid(m: Measured, low: F64, cell: F64, shape: I64) -> F64:
     """Badness of a metric per place: of the cells whose middle lies there, the weighted mean; NaN without any."""
     well = m.weight >= LIGHTEST * float(np.median(m.weight))
-    middle = (m.boxes[well, :3] + m.boxes[well, 3:]) / 2
-    at = np.floor((middle - low) / cell).astype(np.int64)
-    inside = ((at >= 0) & (at < shape)).all(axis=1)
-    flat = np.ravel_multi_index(tuple(at[inside].T), tuple(shape))
+    flat, inside = _placed(m.boxes[well], low, cell, shape)
     weight = np.maximum(m.weight[well][inside], 1e-12)
     n = int(np.prod(shape))
     mass = np.bincount(flat, weight, minlength=n)
     total = np.bincount(flat, weight * m.badness()[well][inside], minlength=n)
     out = np.divide(total, mass, out=np.full(n, np.nan), where=mass > 0).reshape(tuple(shape))
     return np.asarray(out, dtype=np.float64)
+
+
+def _placed(boxes: F64, low: F64, cell: F64, shape: I64) -> tuple[I64, npt.NDArray[np.bool_]]:
+    """(The place that holds the middle of each box inside the lattice, which boxes these are)."""
+    at = np.floor(((boxes[:, :3] + boxes[:, 3:]) / 2 - low) / cell).astype(np.int64)
+    inside = np.asarray(((at >= 0) & (at < shape)).all(axis=1), dtype=np.bool_)
+    return np.ravel_multi_index(tuple(at[inside].T), tuple(shape)).astype(np.int64), inside
+
+
+def _support(quality: Quality, low: F64, cell: F64, shape: I64) -> F64:
+    """Of what the metrics of a place usually rest on, the part that is there: the median over all metrics."""
+    n = int(np.prod(shape))
+    every = []
+    for m in quality.metrics.values():
+        flat, inside = _placed(m.boxes, low, cell, shape)
+        total = np.bincount(flat, np.maximum(m.weight[inside], 0), minlength=n)
+        usual = float(np.median(total[total > 0])) if (total > 0).any() else 0.0
+        if usual:
+            every.append(total / usual)
+    out: F64 = np.median(every, axis=0).reshape(tuple(shape)) if every else np.zeros(tuple(shape))
+    return out
 
 
 def _peaks(score: F64, n: int) -> list[tuple[int, int, int]]:
@@ -173,7 +196,7 @@ def thumbnails(quality: Quality, box_nm: SixNm) -> Markup:
     return tag("div", *figures, class_="thumbs")
 
 
-def _jpeg(grey: np.typing.NDArray[np.generic], frame: tuple[int, int, int, int]) -> bytes:
+def _jpeg(grey: npt.NDArray[np.generic], frame: tuple[int, int, int, int]) -> bytes:
     """(y, x) grey values 0-255 -> JPEG with a frame (y0, x0, y1, x1), at most about THUMB_PX wide."""
     step = max(1, -(-max(grey.shape) // THUMB_PX))
     rgb = np.repeat(np.asarray(grey[::step, ::step], dtype=np.uint8)[..., None], 3, axis=-1)
