@@ -19,7 +19,7 @@ import numpy as np
 
 from connectome_db.diagnosis import candidates as where
 from connectome_db.diagnosis.causes import RULES, Cause, Rules, follows, name_cause
-from connectome_db.diagnosis.cells import BoxNm, Measured, load
+from connectome_db.diagnosis.cells import BoxNm, Measured, load, voxel_nm
 from connectome_db.diagnosis.compare import (
     Comparison,
     compare,
@@ -74,6 +74,8 @@ class Diagnosis:
     verdict: Verdict
     proposals: tuple[Proposal, ...]
     bounds_nm: BoxNm
+    sections: tuple[int, int] | None
+    """First and last section of the region, where it is a run of whole sections."""
     others: tuple[Diagnosis, ...] = ()
     """Further regions that were looked at and have an artefact too."""
 
@@ -166,9 +168,12 @@ class _Case:
             why = self._explained(difference, cause, box, against) if real else None
         verdict: Verdict = "artefact" if cause else "biology" if real else "no difference"
         todo = propose(candidate.name, box, cause, told, self.params) if verdict != "no difference" else []
+        step = voxel_nm(self.root)[0]
+        sections = (round(box[0] / step), round(box[3] / step) - 1) if runs else None
         return Diagnosis(
-            candidate, self.reference, difference, real, steps, told, cause, sure, why, verdict, tuple(todo), bounds
-        )
+            candidate, self.reference, difference, real, steps, told, cause, sure, why, verdict, tuple(todo), bounds,
+            sections,
+        )  # fmt: skip
 
     def sparse(self) -> list[where.Candidate]:
         """The box with the fewest synapses for its tissue, if chance does not make such a one."""

@@ -60,6 +60,7 @@ def to_json(d: Diagnosis, project: str, commit: str | None) -> dict[str, Any]:
             "metric": d.cause.metric,
             "confidence": d.confidence,
             "says": d.cause.says,
+            "sections": None if d.sections is None else list(d.sections),
         },
         "proposals": [
             {
