@@ -22,6 +22,10 @@ from connectome_db.query.trace import Id, Trace
 from connectome_db.query.units import Key, unit_traces
 
 _SYNAPSES = "SELECT * FROM synapse WHERE synapse IN (SELECT unnest($ids::UBIGINT[]))"
+_QUALITY = """
+SELECT synapse, quality, worst_metric, worst_dev, nullif(flags, '') AS flags FROM synapse_quality
+WHERE synapse IN (SELECT unnest($ids::UBIGINT[]))
+"""
 _READ_BLOCKS = """
 WITH r AS MATERIALIZED (
   SELECT * FROM unit_read
@@ -148,6 +152,7 @@ def _synapse_steps(
 ) -> tuple[list[Trace], dict[Key, Trace]]:
     """A step per synapse, in the order given, and the steps of all units on the way (and of `extra`)."""
     rows = {r["synapse"]: r for r in db.fetch(_SYNAPSES, {"ids": list(synapses)})}
+    quality = {r.pop("synapse"): r for r in db.fetch(_QUALITY, {"ids": list(synapses)})}
     ordered = [rows[s] for s in synapses]
     places = [_place(r) for r in ordered]
     images = images_at(db, places)
@@ -177,6 +182,7 @@ def _synapse_steps(
             **{n: r[n] for n in ("z_vx", "y_vx", "x_vx", "size_vx", "confidence", "polarity")},
             "counted": link.get("counted"),
             "reason": link.get("reason"),
+            **quality.get(r["synapse"], {}),
         }
         made_by = [units[k] for k in [("synapses", r["unit"])] if k in units]
         steps.append(Trace(f"synapse {r['synapse']}", "synapse", facts, (*made_by, *sides)))

@@ -1,14 +1,17 @@
 """The SQL of the views of quality: what was measured, joined by location with synapses and connections when asked.
 
-Boxes are found by a lattice: every metric has cells as large as its largest box, a box is entered in each cell that it
-touches (at most two per axis), and a synapse looks in its own. The join is an equality of cells, so its cost grows with
-the rows and not with their product.
+Place is told by cells: a lattice from the origin with the steps of the largest cell that `measure_volume` measured. A
+metric's value in a cell is the mean over the boxes that touch it, by weight and by the share of the box that is in it.
+A synapse looks up its own cell: an equality, so the cost grows with the rows and not with their product.
+
+The deviation is the cell's value less the median over all cells, in robust spreads, negative where it costs quality.
+The spread is that of a normal distribution whose better half lies as near to the median: what went wrong in some part
+of a volume is in the worse half, and must not hide itself by widening what passes for normal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from itertools import product
 from typing import Any
 
 from connectome_db.query import views
@@ -59,7 +62,7 @@ def selects(tables: Collection[str], schema: str) -> dict[str, str]:
     if {"synapse", "stage_record"} <= have:
         if "flag" in have:
             made["synapse_flag"] = _SYNAPSE_FLAG.format(at=at, place=_place(at), inside=_inside("p", "f"))
-        made["synapse_quality"] = _synapse_quality(at, measured=bool(measured), flags="flag" in have)
+        made["synapse_quality"] = at_places(_place(at), at, measured=bool(measured), flags="flag" in have)
     if {"synapse", "link"} <= have:
         made["connection_quality"] = _CONNECTION_QUALITY.format(at=at)
     elif "connection" in have:
@@ -129,15 +132,21 @@ def _inside(point: str, box: str) -> str:
     return " AND ".join(f"{point}.{a}_nm >= {box}.{a}0_nm AND {point}.{a}_nm < {box}.{a}1_nm" for a in "zyx")
 
 
-def _synapse_quality(at: str, *, measured: bool, flags: bool) -> str:
-    ctes = [f"place AS ({_place(at)})"]
+def at_places(place: str, at: str = "", *, measured: bool = True, flags: bool = False) -> str:
+    """The SELECT of `synapse_quality` for the rows of `place`: synapse, confidence, z_nm, y_nm, x_nm.
+
+    `at` stands before the names of views. Without `measured` and `flags` what they would say is null.
+    """
+    ctes = [f"place AS ({place})"]
     values = ", ".join(f"NULL::DOUBLE AS {n}, NULL::DOUBLE AS {n}_dev" for n in SHOWN)
     deviating = f"deviating AS (SELECT p.*, {values} FROM place p)"
     if measured:
-        ctes += _local_ctes(at)
-        values = ", ".join(f"l.{n}, {_sign(n)} * (l.{n} - m.{n}) / nullif(m.{n}_spread, 0) AS {n}_dev" for n in SHOWN)
+        ctes += _cells(at)
+        values = ", ".join(f"c.{n}, ({_of(n, f'c.{n}')} - m.{n}) / m.{n}_spread AS {n}_dev" for n in SHOWN)
+        here = " AND ".join(f"c.k{a} = floor(p.{a}_nm / s.{a}_step)::INTEGER" for a in "zyx")
         deviating = (
-            f"deviating AS (SELECT p.*, {values} FROM place p LEFT JOIN here l USING (synapse) CROSS JOIN middle m)"
+            f"deviating AS (SELECT p.*, {values} FROM place p CROSS JOIN step s CROSS JOIN middle m "
+            f"LEFT JOIN cell c ON {here})"
         )
     worst = ", ".join(f"{n}_dev" for n in LOCAL)
     ctes += [deviating, f"judged AS (SELECT *, least({worst}) AS worst_dev FROM deviating)"]
@@ -161,35 +170,49 @@ def _synapse_quality(at: str, *, measured: bool, flags: bool) -> str:
     )
 
 
-def _sign(metric: str) -> int:
-    return -1 if METRICS[metric].worse == "high" else 1
+def _of(metric: str, value: str) -> str:
+    """SQL of a value so that more is better; of what is 0 at its best, the square root, which has no long tail."""
+    return f"-sqrt({value})" if METRICS[metric].worse == "high" else value
 
 
-def _local_ctes(at: str) -> list[str]:
-    """`here`: each metric where each synapse lies; `middle`: each metric's median and spread over the dataset."""
+def _cells(at: str) -> list[str]:
+    """WITH clauses: `cell` has each metric's mean per cell, `middle` its median and spread over the cells."""
     wanted = ", ".join(views.quoted(n) for n in SHOWN)
-    keys = ", ".join(f"floor({a}0_nm / c.{a}_step)::INTEGER + o.{a} AS k{a}" for a in "zyx")
-    touched = " AND ".join(f"(floor({a}0_nm / c.{a}_step) + o.{a}) * c.{a}_step < {a}1_nm" for a in "zyx")
-    looked = ", ".join(f"floor(p.{a}_nm / c.{a}_step)::INTEGER AS k{a}" for a in "zyx")
-    offsets = ", ".join(str(v) for v in product((0, 1), repeat=3))
-    means = ", ".join(
-        f"sum(value * weight) FILTER (i = {i}) / sum(weight) FILTER (i = {i}) AS {n}" for i, n in enumerate(SHOWN)
+    better = " ".join(f"WHEN {i} THEN {_of(n, 'value')}" for i, n in enumerate(SHOWN, 1))
+    box = ", ".join(f"{a}{end}_nm" for end in (0, 1) for a in "zyx")
+    steps = ", ".join(
+        f"coalesce(max({a}1_nm - {a}0_nm) FILTER (cell), max({a}1_nm - {a}0_nm)) AS {a}_step" for a in "zyx"
     )
+
+    def along(a: str) -> str:
+        return f"unnest(range(floor({a}0_nm / {a}_step)::INTEGER, ceil({a}1_nm / {a}_step)::INTEGER))::INTEGER AS k{a}"
+
+    share = " * ".join(
+        f"(least({a}1_nm, (k{a} + 1) * {a}_step) - greatest({a}0_nm, k{a} * {a}_step)) / ({a}1_nm - {a}0_nm)"
+        for a in "zyx"
+    )
+    means = ", ".join(f"max(value) FILTER (i = {i}) AS {n}" for i, n in enumerate(SHOWN, 1))
     middles = ", ".join(
-        f"max(middle) FILTER (i = {i}) AS {n}, max(spread) FILTER (i = {i}) AS {n}_spread" for i, n in enumerate(SHOWN)
+        f"max(middle) FILTER (i = {i}) AS {n}, max(spread) FILTER (i = {i}) AS {n}_spread"
+        for i, n in enumerate(SHOWN, 1)
     )
+    solid = " AND ".join(f"{a}1_nm > {a}0_nm" for a in "zyx")
     return [
-        f"measured AS (SELECT list_position([{wanted}], metric) - 1 AS i, value, weight, z0_nm, y0_nm, x0_nm, z1_nm, "
-        f"y1_nm, x1_nm FROM {at}quality WHERE metric IN ({wanted}) AND weight > 0)",
-        "lattice AS MATERIALIZED (SELECT i, median(value) AS middle, "
-        f"coalesce(nullif({NORMAL} * mad(value), 0), stddev_pop(value)) AS spread, max(z1_nm - z0_nm) AS z_step, "
-        "max(y1_nm - y0_nm) AS y_step, max(x1_nm - x0_nm) AS x_step FROM measured GROUP BY i)",
-        f"boxes AS (SELECT m.*, {keys} FROM measured m JOIN lattice c USING (i) "
-        f"CROSS JOIN (VALUES {offsets}) o(z, y, x) WHERE {touched})",
-        f"points AS (SELECT p.synapse, p.z_nm, p.y_nm, p.x_nm, c.i, {looked} FROM place p CROSS JOIN lattice c)",
-        f"here AS (SELECT synapse, {means} FROM (SELECT p.synapse, b.i, b.value, b.weight FROM points p JOIN boxes b "
-        f"ON b.i = p.i AND b.kz = p.kz AND b.ky = p.ky AND b.kx = p.kx AND {_inside('p', 'b')}) GROUP BY synapse)",
-        f"middle AS (SELECT {middles} FROM lattice)",
+        f"measured AS (SELECT list_position([{wanted}], metric) AS i, value, weight, tile IS NULL AS cell, {box} "
+        f"FROM {at}quality WHERE metric IN ({wanted}) AND weight > 0 AND {solid})",
+        f"step AS MATERIALIZED (SELECT {steps} FROM measured)",
+        f"along_z AS (SELECT m.*, s.*, {along('z')} FROM measured m CROSS JOIN step s)",
+        f"along_y AS (SELECT *, {along('y')} FROM along_z)",
+        f"along_x AS (SELECT *, {along('x')} FROM along_y)",
+        f"shared AS (SELECT i, kz, ky, kx, value, weight * {share} AS share FROM along_x)",
+        "mean AS MATERIALIZED (SELECT i, kz, ky, kx, sum(value * share) / sum(share) AS value FROM shared "
+        "WHERE share > 0 GROUP BY i, kz, ky, kx)",
+        f"cell AS (SELECT kz, ky, kx, {means} FROM mean GROUP BY kz, ky, kx)",
+        f"oriented AS (SELECT i, CASE i {better} END AS value FROM mean)",
+        "halved AS (SELECT i, median(value) AS middle, stddev_pop(value) AS sd FROM oriented GROUP BY i)",
+        f"scale AS (SELECT i, any_value(middle) AS middle, nullif(coalesce({NORMAL} * median(value - middle) "
+        "FILTER (value > middle), any_value(sd)), 0) AS spread FROM oriented JOIN halved USING (i) GROUP BY i)",
+        f"middle AS (SELECT {middles} FROM scale)",
     ]
 
 

@@ -124,7 +124,18 @@ def to_rich(trace: Trace) -> Tree:
 
 _SHOWN = {
     "edge": ("synapses", "size_vx", "confidence", "weakest_merge", "synapses_unfolded"),
-    "synapse": ("z_vx", "y_vx", "x_vx", "size_vx", "confidence", "polarity", "reason"),
+    "synapse": (
+        "z_vx",
+        "y_vx",
+        "x_vx",
+        "size_vx",
+        "confidence",
+        "polarity",
+        "reason",
+        "quality",
+        "worst_metric",
+        "flags",
+    ),
     "object": ("supervoxels", "fragments", "size_vx", "weakest_merge", "touches_border"),
     "supervoxel": ("object", "size_vx", "boundary", "origin"),
     "joining": ("overlaps_on_path", "merges_on_path", "weakest_on_path", "weakest_in_object", "supervoxels_in_object"),
