@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,8 +76,9 @@ def remedy(
         return
     from connectome_db.diagnosis import remedy_report
     from connectome_db.diagnosis.remedy_run import make
+    from connectome_db.newproject import repro
 
-    made = make(tries, truth=truth)
+    made = make(tries, partial(repro, to=sys.stderr), truth=truth)
     OUT.print(remedy_report.to_rich(tries[0], made), soft_wrap=not OUT.is_terminal)
     path = as_json or p.root / "remedy.json"
     remedy_report.write_json(tries[0], made, path)
