@@ -2,9 +2,9 @@
 
     python -m benchmarks.diagnosis_cases FOLDER [--set judge] [--part 1/2]
 
-Each case is a project of 32 x 512 x 512 voxels (most without an artefact: 24 x 384 x 384), taken through the whole pipeline; `case.json` beside it says what was
-planted and where (a box in tissue voxels). The sets differ in their seeds: rules and constants of the diagnosis were
-chosen on `develop`, figures are told of `judge` alone.
+Each case is a project of 32 x 512 x 512 voxels (most without an artefact: 24 x 384 x 384), taken through the whole
+pipeline; `case.json` beside it says what was planted and where (a box in tissue voxels). The sets differ in their
+seeds: rules and constants of the diagnosis were chosen on `develop`, figures are told of `judge` alone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COUNTS = {
 OVERRIDES = {"develop": 2, "judge": 5}
 WRONG_MODELS = ({"segment": {"model": "ac3-affinity"}}, {"synapses": {"model": "ac3-cleft"}})
 TYPOS = (
-    {"segment": {"boundary": 0.95}},  # for 0.5
+    {"segment": {"seed_depth_nm": 100.0}},  # one zero too many
     {"synapses": {"min_volume_nm3": 4_000_000.0}},  # one zero too many
     {"synapses": {"high": 0.99}},  # for 0.9
     {"segment": {"seed_window_nm": 4.0, "seed_depth_nm": 1.0}},  # for 40 and 10

@@ -53,6 +53,8 @@ class Cause:
 
 
 Walk = Mapping[str, Comparison]
+OF_OBJECTS = frozenset({"object_density", "object_size", "orphan_fraction", "degree", "border_cut"})
+"""Metrics of objects that run through many cells: so few of them decide that chance looks like certainty."""
 
 
 def name_cause(walk: Walk, found: Sequence[Fact], *, runs: bool, rules: Rules = RULES) -> Cause | None:
@@ -145,7 +147,11 @@ def _decided(walk: Walk, found: Sequence[Fact], rules: Rules) -> Cause | None:
         if fact.fact not in ("params", "model"):
             continue
         level = LEVELS[fact.stage]
-        off = [c for n, c in walk.items() if LEVELS[METRICS[n].layer] >= level and c.p_value <= rules.p_value]
+        off = [
+            c
+            for n, c in walk.items()
+            if LEVELS[METRICS[n].layer] >= level and n not in OF_OBJECTS and c.p_value <= rules.p_value
+        ]
         if off:
             first = max(off, key=lambda c: (-int(LEVELS[c.layer][1]), abs(c.spreads)))
             name = "model" if fact.fact == "model" else "parameters"

@@ -154,10 +154,13 @@ def _owner(
 
 
 def _bounds(root: Path) -> BoxNm:
-    """The box of the segmented volume, in nm."""
-    units = pq.read_table(root / "data" / "segment" / "units.parquet")
-    low = [float(units[f"core_{axis}0"].to_numpy().min()) for axis in "zyx"]
-    high = [float(units[f"core_{axis}1"].to_numpy().max()) for axis in "zyx"]
+    """The box that holds all supervoxels, in nm: the volume without the blank rim to which its blocks round it out."""
+    columns = [f"{axis}{end}_vx" for end in (0, 1) for axis in "zyx"]
+    parts = pq.read_table(root / "data" / "segment" / "supervoxel.parquet", columns=columns)
+    if parts.num_rows == 0:
+        raise QueryError(f"{root}: the segmentation holds no supervoxel, so there is nothing to compare")
+    low = [float(parts[f"{axis}0_vx"].to_numpy().min()) for axis in "zyx"]
+    high = [float(parts[f"{axis}1_vx"].to_numpy().max()) for axis in "zyx"]
     z, y, x = voxel_nm(root)
     return (low[0] * z, low[1] * y, low[2] * x, high[0] * z, high[1] * y, high[2] * x)
 

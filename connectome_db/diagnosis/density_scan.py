@@ -39,8 +39,8 @@ def sparsest(density: Cells, bounds: BoxNm, rng: np.random.Generator, draws: int
     if len(density) == 0:
         return None
     step = np.median(density.boxes[:, 3:] - density.boxes[:, :3], axis=0)[1:]
-    side = np.maximum(1, np.ceil((np.asarray(bounds[4:]) - np.asarray(bounds[1:3])) / step / MOST_SIDE)) * step
-    low = np.asarray(bounds[1:3])
+    low, high = density.boxes[:, 1:3].min(axis=0), density.boxes[:, 4:].max(axis=0)
+    side = np.maximum(1, np.ceil((high - low) / step / MOST_SIDE)) * step
     at = np.floor((density.centres[:, 1:] - low) / side).astype(np.int64)
     shape = tuple((at.max(axis=0) + 1).tolist())
     flat = at[:, 0] * shape[1] + at[:, 1]
@@ -58,7 +58,8 @@ def sparsest(density: Cells, bounds: BoxNm, rng: np.random.Generator, draws: int
     null = _null(expected, _dispersion(count, expected), rng, draws)
     beaten = sum(_ratios(_sums(n, boxes), _sums(expected, boxes), total).max() >= ratios[best] for n in null)
     y0, x0, y1, x1 = (int(v) for v in boxes[best])
-    corner, end = low + np.asarray([y0, x0]) * side, np.minimum(low + np.asarray([y1, x1]) * side, bounds[4:])
+    corner = np.maximum(low + np.asarray([y0, x0]) * side, bounds[1:3])
+    end = np.minimum(low + np.asarray([y1, x1]) * side, bounds[4:])
     box = (bounds[0], float(corner[0]), float(corner[1]), bounds[3], float(end[0]), float(end[1]))
     one = boxes[best : best + 1]
     return Sparse(box, float(_sums(count, one)[0]), float(_sums(expected, one)[0]), (beaten + 1) / (draws + 1))

@@ -38,6 +38,9 @@ from connectome_db.schema.quality import LEVELS, METRICS
 WIRING = ("connection_density", "synapse_density", "object_density")
 """What a difference of the wiring is sought in, when no metric is asked for; the first that differs is told."""
 REAL_P = 0.05
+SURE = ("missing tiles", "damage", "parameters", "model")
+"""Causes that need no later layer as a witness: tissue that was not imaged is missing from the wiring whatever else is
+measured, and an override is named only where a layer that it decides differs."""
 Verdict = Literal["artefact", "biology", "no difference"]
 
 
@@ -151,15 +154,18 @@ class _Case:
         for other in sparse:
             inside = float(share_inside(np.asarray([other.box_nm]), box)[0])
             c = found.get("connection_density")
-            if inside > 0.5 and c is not None and c.effect < 0 and other.p_found is not None:
+            if (
+                (inside > 0.5 or where.overlap(box, other.box_nm) > 0.3)
+                and c is not None
+                and c.effect < 0
+                and other.p_found is not None
+            ):
                 difference = replace(c, p_value=min(c.p_value, other.p_found))
         real = difference is not None and difference.p_value <= REAL_P
         told = tuple(facts(self.root, box))
         runs = whole_sections(box, bounds)
         cause = name_cause(walk, told, runs=runs, rules=self.rules)
-        # Tissue that was not imaged is missing from the wiring whatever the tests say of the rest.
-        gone = cause is not None and cause.name in ("missing tiles", "damage")
-        if cause is not None and not (real or gone or self._reaches(steps, cause)):
+        if cause is not None and not (real or cause.name in SURE or self._reaches(steps, cause)):
             cause = None
         sure, why = 0.0, None
         if cause is not None:

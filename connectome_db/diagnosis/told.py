@@ -203,7 +203,8 @@ def _walk(d: Diagnosis) -> Table:
             mark,
         )  # fmt: skip
     same = [s for s in d.walk if not s.differs]
-    table.caption = f"effect: in normal spreads between places. {len(same)} of {len(d.walk)} metrics do not differ and are left out."
+    left_out = f"{len(same)} of {len(d.walk)} metrics do not differ and are left out"
+    table.caption = f"effect: in normal spreads between places. {left_out}."
     table.caption_justify = "left"
     return table
 
