@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from connectome_db import revisions
 from connectome_db.config import Project
 from connectome_db.diagnosis.measured import LEVEL_NAMES, SEVERITIES, Quality
-from connectome_db.diagnosis.page_flags import expectations_section, flags_section
+from connectome_db.diagnosis.page_flags import expectations_section, flags_section, in_short
 from connectome_db.diagnosis.page_html import Markup, box_um, document, join, section, table, tag
 from connectome_db.diagnosis.page_layers import maps_section, status_of, status_section
 from connectome_db.diagnosis.page_trend import trend_section
@@ -65,7 +65,7 @@ def headline(quality: Quality) -> str:
     told = " and ".join(f"{n} flagged as {w}" for w, n in counts.items() if n)
     layers = ", ".join(level for level in LEVEL_NAMES if status_of(quality, level) in SEVERITIES[:2])
     plural = "Regions differ" if len(alarming) > 1 else "A region differs"
-    return f"{plural} from the rest: {told}, in {layers}. The strongest: {alarming[0].evidence.rstrip('.')}.{gap}"
+    return f"{plural} from the rest: {told}, in {layers}. The strongest: {in_short(alarming[0])}.{gap}"
 
 
 def _what(quality: Quality) -> str:

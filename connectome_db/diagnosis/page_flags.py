@@ -23,7 +23,9 @@ from connectome_db.diagnosis.page_html import (
     tag,
     text_of,
 )  # fmt: skip
+from connectome_db.diagnosis.page_trend import words
 from connectome_db.regional.regions import FLAGS
+from connectome_db.viewing import viewer
 
 MOST_ROWS = 200
 """Flags that the page lists; qa/flags.json has them all."""
@@ -57,14 +59,19 @@ def commands(flag: Flag, quality: Quality) -> list[str]:
     name = region_name(flag.name)
     found = []
     if (at := voxel_at(flag.box_nm, quality)) is not None:
-        rev = "" if quality.revision.commit is None else f" --rev {shlex.quote(quality.revision.name)}"
-        found.append(f"connectome view{rev} --at {at[0]},{at[1]},{at[2]}")
+        found.append(view_command(at, quality))
     if quality.revision.commit is None:
         found.append(f"connectome regions add {name} --from-flag {shlex.quote(flag.name)}")
     else:  # qa/flags.json is about the working tree
         box = ",".join(f"{v:.10g}" for v in flag.box_nm)
         found.append(f"connectome regions add {name} --box-nm={box}")
     return [*found, f"connectome diagnose --region {name}"]
+
+
+def view_command(at: tuple[int, int, int], quality: Quality) -> str:
+    """What to type to look at a voxel (z, y, x) of the revision."""
+    rev = "" if quality.revision.commit is None else f" --rev {shlex.quote(quality.revision.name)}"
+    return f"connectome view{rev} --at {at[0]},{at[1]},{at[2]}"
 
 
 def voxel_at(box_nm: Sequence[float], quality: Quality) -> tuple[int, int, int] | None:
@@ -103,7 +110,6 @@ def flags_section(quality: Quality, link: Callable[[tuple[int, int, int]], str] 
 
 
 def _row(flag: Flag, quality: Quality, link: Callable[[tuple[int, int, int]], str] | None) -> Markup:
-    difference = text_of(flag.effect, flag.measure) if flag.relative is None else percent(flag.relative)
     better = [] if flag.worse else [tag("p", "Not in the direction that costs quality.", class_="small")]
     told = [
         tag("code", flag.name),
@@ -122,16 +128,29 @@ def _row(flag: Flag, quality: Quality, link: Callable[[tuple[int, int, int]], st
         tag("td", *told, class_="wrap"),
         tag("td", text_of(flag.inside, flag.measure), class_="number"),
         tag("td", text_of(flag.outside, flag.measure), class_="number"),
-        tag("td", difference, class_="number"),
+        tag("td", difference(flag), class_="number"),
         tag("td", box_um(flag.box_nm)),
         tag("td", tag("details", tag("summary", "Commands"), *lines), class_="wrap"),
         data_severity=flag.severity,
     )
 
 
+def difference(flag: Flag) -> str:
+    """How much a region differs: as a percentage, or in the metric's measure where a percentage means nothing."""
+    if flag.relative is None or flag.measure.startswith("log"):
+        return text_of(flag.effect, flag.measure)
+    return percent(flag.relative)
+
+
+def in_short(flag: Flag) -> str:
+    """A flag as part of a sentence: metric, layer, difference, place."""
+    return f"{words(flag.metric)} ({flag.level}) {difference(flag)} against elsewhere, in {box_um(flag.box_nm)}"
+
+
 def neuroglancer_link(address: str) -> Markup:
-    """A link to a view of the project's own volumes in Neuroglancer."""
-    return tag("p", tag("a", "Open in Neuroglancer", href=address, rel="noreferrer"), class_="small")
+    """A link to a view of the project's own volumes in Neuroglancer, and what has to run for it."""
+    link = tag("a", "Open in Neuroglancer", href=address, rel="noreferrer")
+    return tag("p", link, f" while connectome view --port {viewer.PORT} runs here", class_="small")
 
 
 def expectations_section(quality: Quality) -> Markup:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from connectome_db.diagnosis.measured import F64, Measured, Quality
+from connectome_db.diagnosis.page_flags import view_command, voxel_at
 from connectome_db.diagnosis.page_html import Markup, box_um, command, data_uri, section, tag
 from connectome_db.diagnosis.page_trend import words
 from connectome_db.errors import ConnectomeError
@@ -151,10 +152,8 @@ def _card(number: int, place: Place, quality: Quality) -> Markup:
     reasons = [
         tag("li", f"{level} {words(metric)}: {spreads:.1f} normal spreads") for level, metric, spreads in place.reasons
     ]
-    at = quality.voxel_nm and [
-        int((place.box_nm[k] + place.box_nm[k + 3]) / 2 / s) for k, s in enumerate(quality.voxel_nm)
-    ]
-    look = [command(f"connectome view --at {at[0]},{at[1]},{at[2]}")] if at else []
+    at = voxel_at(place.box_nm, quality)
+    look = [command(view_command(at, quality))] if at else []
     return tag(
         "article",
         tag("h3", f"{number}. Score {place.score:.2f}"),

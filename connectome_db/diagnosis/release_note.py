@@ -5,6 +5,7 @@ from __future__ import annotations
 from connectome_db import revisions
 from connectome_db.diagnosis.measured import LEVEL_NAMES, MEASURES, Flag, Quality
 from connectome_db.diagnosis.page import package_version
+from connectome_db.diagnosis.page_flags import difference
 from connectome_db.diagnosis.page_html import box_um, number, percent, text_of
 from connectome_db.diagnosis.page_layers import share_text, status_of
 from connectome_db.diagnosis.page_trend import words
@@ -51,10 +52,13 @@ def _methods(name: str, quality: Quality, counted: Shares) -> str:
         )
     else:
         n = len(alarming)
+        found = (
+            f"{n} regions of lower or deviating quality were" if n > 1 else "1 region of lower or deviating quality was"
+        )
         told.append(
-            f"{n} region{'s' if n > 1 else ''} of lower quality {'were' if n > 1 else 'was'} found (permutation test "
-            "that respects spatial correlation, false discovery rate controlled); regions of different metrics may "
-            f"overlap. The largest difference: {_one(alarming[0])}. {share_text(quality, counted)}"
+            f"{found} found (permutation test that respects spatial correlation, false discovery rate controlled); "
+            "regions of different metrics may overlap. The largest difference: "
+            f"{_one(alarming[0])}. {share_text(quality, counted)}"
         )
     unaffected = [LEVEL_NAMES[k].lower() for k in layers if status_of(quality, k) in {"no flags", "info"}]
     if alarming and unaffected:
@@ -75,8 +79,8 @@ def _extent(quality: Quality) -> str:
 def _one(flag: Flag) -> str:
     """A flag as part of a sentence."""
     how = text_of(flag.effect, flag.measure)
-    if flag.relative is not None:
-        how = f"{percent(flag.relative)} ({how})"
+    if (short := difference(flag)) != how:
+        how = f"{short} ({how})"
     return (
         f"{words(_plain(flag.metric))} ({flag.level}) {how} against elsewhere, {abs(flag.spread):.2g} normal spreads, "
         f"in {box_um(flag.box_nm)}"
@@ -103,7 +107,7 @@ def _gradients(quality: Quality) -> str:
     head = "| Severity | Layer | Metric | Kind | Effect | Relative | q | Region (z, y, x) |"
     rows = [head, "| --- | --- | --- | --- | ---: | ---: | ---: | --- |"]
     for f in found[:MOST_FLAGS]:
-        relative = "" if f.relative is None else percent(f.relative)
+        relative = "" if f.relative is None or f.measure.startswith("log") else percent(f.relative)
         rows.append(
             f"| {_plain(f.severity)}{'' if f.worse else ' (better)'} | {f.level} | {words(_plain(f.metric))} | "
             f"{_plain(f.kind)} | {text_of(f.effect, f.measure)} | {relative} | {f.q_value:.2g} | {box_um(f.box_nm)} |"

@@ -38,7 +38,7 @@ def test_it_states_numbers_of_the_tables(root: Path):
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     assert f"| L2 | image contrast | {middle:.4g} grey | {low:.4g} to {high:.4g} | 256 |" in note
     assert "0.48 × 2.048 × 2.048 µm" in note
-    assert "2 regions of lower quality were found" in note
+    assert "2 regions of lower or deviating quality were found" in note
     assert "raw membrane contrast (L1) −40 %" in note
     assert "25 % of the measured volume" in note
     assert "in: aligned volume, segmentation, objects and synapses." in note
