@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from connectome_db.diagnosis.remedy import FORMAT, Remedy
-from connectome_db.diagnosis.remedy_metrics import PROXIES, Difference, deficit_of
+from connectome_db.diagnosis.remedy_metrics import PROXIES, Difference
 from connectome_db.diagnosis.remedy_proof import Cost, Outside
 from connectome_db.diagnosis.remedy_run import Made, Truth, Try
 from connectome_db.errors import ConfigError
@@ -31,8 +31,10 @@ def percent(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:+.0f} %"
 
 
-def deficit_text(d: Difference) -> str:
+def deficit_text(d: Difference | None) -> str:
     """`2.1 against 3.0 um-3: -31 % (95 %: -45 to -12)`."""
+    if d is None:
+        return "nothing of it is left to measure"
     told = f"{d.region:.3g} against {d.reference:.3g} {'' if d.measure == '1' else d.measure}".rstrip()
     if d.ci95 is None:
         return f"{told}: {percent(d.relative)}"
@@ -50,7 +52,7 @@ def to_rich(remedy: Remedy, made: Made) -> RenderableType:
     if made.kept is None:
         parts += [Text("No try is more like the reference than what was there, which has been restored.", "yellow")]
     wish = remedy.wish
-    was, then = (deficit_of(t.found, wish.metric) for t in (made.before, made.after))
+    was, then = (t.found.get(wish.metric) for t in (made.before, made.after))
     parts += [
         Text.assemble(("\nthe deficit  ", "bold"), f"{wish.metric}, {wish.region} against {wish.reference}"),
         Text(f"  before  {deficit_text(was)}\n  after   {deficit_text(then)}"),
@@ -80,8 +82,8 @@ def _tries(remedy: Remedy, made: Made) -> Table:
                  "#computed", "#s", *more, "")  # fmt: skip
     for t in (made.before, *made.tries):
         cells = [values_text(t.values)]
-        relative = deficit_of(t.found, remedy.wish.metric).relative
-        cells += [f"{t.score:.3f}", percent(relative), f"{t.computed:,}", f"{t.seconds:.1f}"]
+        d = t.found.get(remedy.wish.metric)
+        cells += [f"{t.score:.3f}", percent(None if d is None else d.relative), f"{t.computed:,}", f"{t.seconds:.1f}"]
         if t.truth is not None:
             r = t.truth["region"]
             cells += [f"{r.recall:.2f}", f"{r.precision:.2f}", f"{r.wired_recall:.2f}"]
@@ -169,8 +171,7 @@ def to_json(remedy: Remedy, made: Made) -> dict[str, Any]:
         "reference": {"name": wish.reference, "box_nm": wish.reference_nm and list(wish.reference_nm)},
         "kept": None if made.kept is None else dict(made.kept.values),
         "deficit": {
-            when: _difference(deficit_of(t.found, wish.metric))
-            for when, t in (("before", made.before), ("after", made.after))
+            when: _difference(t.found.get(wish.metric)) for when, t in (("before", made.before), ("after", made.after))
         },
         "score": {"proxies": list(PROXIES), "before": made.before.score, "after": made.after.score},
         "quality": list(_pairs(made)),
@@ -192,8 +193,8 @@ def to_json(remedy: Remedy, made: Made) -> dict[str, Any]:
     return cleaned
 
 
-def _difference(d: Difference) -> dict[str, Any]:
-    return {**vars(d), "ci95": None if d.ci95 is None else list(d.ci95)}
+def _difference(d: Difference | None) -> dict[str, Any] | None:
+    return None if d is None else {**vars(d), "ci95": None if d.ci95 is None else list(d.ci95)}
 
 
 def _pairs(made: Made) -> Iterator[dict[str, Any]]:
@@ -206,7 +207,7 @@ def _try(t: Try, metric: str) -> dict[str, Any]:
     return {
         "values": dict(t.values),
         "score": t.score,
-        "deficit": _difference(t.found[metric]) if metric in t.found else None,
+        "deficit": _difference(t.found.get(metric)),
         "computed": t.computed,
         "seconds": t.seconds,
         "wall_s": t.wall_s,

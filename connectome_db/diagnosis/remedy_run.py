@@ -19,7 +19,7 @@ import numpy as np
 from connectome_db import newproject
 from connectome_db.config import STATE, Project
 from connectome_db.diagnosis.remedy import Remedy
-from connectome_db.diagnosis.remedy_metrics import Difference, measure, score
+from connectome_db.diagnosis.remedy_metrics import Difference, deficit_of, measure, score
 from connectome_db.diagnosis.remedy_proof import Cost, Outside, costs, prove
 from connectome_db.diagnosis.remedy_truth import Against, in_and_out
 from connectome_db.errors import ConfigError, ConnectomeError, RevisionError, RunError
@@ -143,7 +143,9 @@ def make(tries: Sequence[Remedy], run: Run = newproject.repro, *, truth: bool = 
     project, began = first.project, time.perf_counter()
     head = reference(project)
     earlier = before(project, first.target)
-    was = Try({}, _measure(first), (), 0.0, _truth(first, truth))
+    found = _measure(first)
+    deficit_of(found, first.wish.metric)  # said before anything is run
+    was = Try({}, found, (), 0.0, _truth(first, truth))
     done = []
     for remedy in tries:
         _write(project, first.change.old, remedy.change.new, str(head.commit), remedy)
