@@ -87,7 +87,9 @@ def _show(results: Sequence[Result], everything: bool) -> None:
     bad = [r for s in SEVERITIES for r in results if not r.success and r.severity == s]
     listed = [*bad, *(r for r in results if r.success)] if everything else bad
     if listed:
-        table = Table("", "table", "expected", "not so", "where, and examples", header_style="bold", show_lines=False)
+        table = Table(header_style="bold")
+        for column in ("", "table", "expected", "not so", "where, and examples"):
+            table.add_column(column, overflow="fold")  # an id is shown in full or not at all
         for r in listed:
             table.add_row(*_cells(r))
         OUT.print(table, highlight=False)

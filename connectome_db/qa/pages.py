@@ -37,7 +37,8 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space:
 .met { color: var(--well); } .error { color: var(--error); }
 .warning { color: var(--warning); } .info { color: var(--info); }
 b.error, b.warning, b.info, b.met { white-space: nowrap; }
-code { font-size: .88em; overflow-wrap: anywhere; }
+code { font-size: .88em; }
+.dim code { overflow-wrap: anywhere; } td.x { min-width: 16rem; }
 """.strip()
 
 
@@ -136,13 +137,13 @@ def _results(results: Sequence[Result], *, with_table: bool) -> str:
 def _row(r: Result, with_table: bool) -> str:
     state = '<b class="met">met</b>' if r.success else f'<b class="{r.severity}">{r.severity}</b>'
     table = f'<td><a href="{r.table}.html"><code>{r.table}</code></a></td>' if with_table else ""
-    title = f"<code>{r.name}</code> {_e(r.says)}" if r.name not in _KINDS else _e(r.says)
+    title = f"<code>{r.name}</code>: {_e(r.says)}" if r.name not in _KINDS else _e(r.says)
     share = f"{r.unexpected:,} of {r.rows:,}" + (f" ({r.unexpected_share:.1%})" if r.unexpected else "")
     furthest = "" if r.observed is None else f"{r.observed:.4g}"
     where = " ".join(filter(None, [_e(r.place), box_text(r)]))
     examples = f'<div class="dim"><code>{_e(r.example)}</code></div>' if r.example else ""
     return (
-        f'<tr><td>{state}</td>{table}<td>{title}<div class="why">{_code(r.reason)}</div></td>'
+        f'<tr><td>{state}</td>{table}<td class="x">{title}<div class="why">{_code(r.reason)}</div></td>'
         f'<td class="n">{share}</td><td class="n">{furthest}</td><td>{where}{examples}</td></tr>'
     )
 
