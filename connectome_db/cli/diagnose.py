@@ -55,7 +55,8 @@ def diagnose(
     if json_file == Path("-"):
         sys.stdout.write(text)
     else:
-        OUT.print(told.report(found), highlight=False)
+        for part in told.report(found):
+            OUT.print(part, highlight=False, soft_wrap=isinstance(part, str) or hasattr(part, "plain"))
         if json_file is not None:
             _write(json_file, text)
     if html is not None:

@@ -56,7 +56,7 @@ def sparsest(density: Cells, bounds: BoxNm, rng: np.random.Generator, draws: int
     ratios = _ratios(_sums(count, boxes), _sums(expected, boxes), total)
     best = int(ratios.argmax())
     null = _null(expected, _dispersion(count, expected), rng, draws)
-    beaten = sum(_ratios(_sums(n, boxes), _sums(expected, boxes), total).max() >= ratios[best] for n in null)
+    beaten = sum(bool(_ratios(_sums(n, boxes), _sums(expected, boxes), total).max() >= ratios[best]) for n in null)
     y0, x0, y1, x1 = (int(v) for v in boxes[best])
     corner = np.maximum(low + np.asarray([y0, x0]) * side, bounds[1:3])
     end = np.minimum(low + np.asarray([y1, x1]) * side, bounds[4:])

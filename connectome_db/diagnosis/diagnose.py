@@ -173,7 +173,7 @@ class _Case:
             sure = sureness(cause, samples, told, runs, self.rules, self._rng(box))
             why = self._explained(difference, cause, box, against) if real else None
         verdict: Verdict = "artefact" if cause else "biology" if real else "no difference"
-        todo = propose(candidate.name, box, cause, told, self.params) if verdict != "no difference" else []
+        todo = propose(candidate.name, box, cause, told, self.params, walk) if verdict != "no difference" else []
         step = voxel_nm(self.root)[0]
         sections = (round(box[0] / step), round(box[3] / step) - 1) if runs else None
         return Diagnosis(

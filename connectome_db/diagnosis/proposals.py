@@ -11,6 +11,7 @@ from typing import Any
 
 from connectome_db.diagnosis.causes import Cause
 from connectome_db.diagnosis.cells import BoxNm
+from connectome_db.diagnosis.compare import Comparison
 from connectome_db.diagnosis.facts import Fact
 
 
@@ -30,7 +31,12 @@ class Proposal:
 
 
 def propose(
-    name: str | None, box: BoxNm, cause: Cause | None, found: Sequence[Fact], params: Mapping[str, Mapping[str, Any]]
+    name: str | None,
+    box: BoxNm,
+    cause: Cause | None,
+    found: Sequence[Fact],
+    params: Mapping[str, Mapping[str, Any]],
+    walk: Mapping[str, Comparison],
 ) -> list[Proposal]:
     """The proposals for a region; the reprocessing fits the cause. `params`: stage -> its parameters."""
     known = name is not None and "," not in name
@@ -41,7 +47,7 @@ def propose(
     add = f'connectome regions add {called} --box-nm {six} --note "{note}"'
     use = "Queries and reports can then leave it out or tell of it."
     first = Proposal("flag", "Name the region", use, (add,), region)
-    again = _reprocess(called, cause, found, params, region, add)
+    again = _reprocess(called, cause, found, params, region, add, merging(walk))
     z0, y0, x0, z1, y1, x1 = box
     look = (
         "SELECT b.a, b.b, b.score, b.area_nm2 FROM borderline b JOIN object o ON o.object = b.b, "
@@ -74,6 +80,7 @@ def _reprocess(
     params: Mapping[str, Mapping[str, Any]],
     region: Mapping[str, Any],
     add: str,
+    merged: bool,
 ) -> Proposal | None:
     """Do the region again: with what the rest was made with, or with parameters that fit poorer images."""
     if cause is None or cause.name in ("missing tiles", "damage"):
@@ -89,14 +96,14 @@ def _reprocess(
             {"name": fact.override, "box_nm": list(fact.box_nm or ())},
             ({"stage": fact.stage, "params": dict(fact.usual or {})},),
         )
-    overrides = _adjusted(cause, params)
+    overrides = _adjusted(cause, params, merged)
     if not overrides:
         return None
     sets = [f"{o['stage']}.{k}={v}" for o in overrides for k, v in o["params"].items()]
     return Proposal(
         "reprocess",
         "Do the region again with adjusted parameters",
-        "Lower thresholds bring back what poor images weaken, and cost some precision: `connectome remedy` shows both.",
+        "A start, not an optimum: `connectome remedy --try` compares several, and shows what each costs.",
         (add, f"connectome regions set {called} {' '.join(sets)}", "connectome plan", "dvc repro"),
         region,
         tuple(overrides),
@@ -109,7 +116,13 @@ def _restore(region: Mapping[str, Any]) -> Proposal:
     return Proposal("reprocess", "Find the images", why, ("connectome status", "dvc repro"), region)
 
 
-def _adjusted(cause: Cause, params: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def merging(walk: Mapping[str, Comparison]) -> bool:
+    """Whether objects of the region run together (fewer for its tissue than elsewhere) rather than fall apart."""
+    c = walk.get("object_density")
+    return c is not None and c.effect < 0
+
+
+def _adjusted(cause: Cause, params: Mapping[str, Mapping[str, Any]], merged: bool) -> list[dict[str, Any]]:
     """Stages and parameters that answer to weak images or to sections that do not fit."""
     out: list[dict[str, Any]] = []
     synapses, segment = params.get("synapses", {}), params.get("segment", {})
@@ -119,5 +132,7 @@ def _adjusted(cause: Cause, params: Mapping[str, Mapping[str, Any]]) -> list[dic
             if 0 < low <= high:
                 out.append({"stage": "synapses", "params": {"high": high, "low": low}})
         if "boundary" in segment and cause.name != "misalignment":
-            out.append({"stage": "segment", "params": {"boundary": round(max(0.05, segment["boundary"] - 0.1), 3)}})
+            step = 0.1 if merged else -0.1
+            boundary = round(min(0.95, max(0.05, segment["boundary"] + step)), 3)
+            out.append({"stage": "segment", "params": {"boundary": boundary}})
     return out

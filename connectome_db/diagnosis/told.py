@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.box import SIMPLE
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -14,13 +15,6 @@ from connectome_db.diagnosis.compare import Comparison
 from connectome_db.diagnosis.diagnose import Diagnosis, Step
 
 FORMAT = 1
-LAYERS = {
-    "L5": "graph",
-    "L4": "objects and synapses",
-    "L3": "segmentation",
-    "L2": "aligned volume",
-    "L1": "raw images",
-}
 
 
 def to_json(d: Diagnosis, project: str, commit: str | None) -> dict[str, Any]:
@@ -143,10 +137,12 @@ def explained_in_words(d: Diagnosis) -> str:
     """How much of the difference goes with the cause."""
     if d.explained is None or d.cause is None:
         return ""
-    low, high = d.explained.ci95
+    low, high = (min(1.0, max(0.0, v)) for v in d.explained.ci95)
+    share = d.explained.fraction
+    much = "all" if share >= 1 else "nothing" if share <= 0 else f"{share:.0%}"
     return (
-        f"{d.explained.fraction:.0%} of the difference goes with {d.cause.metric} "
-        f"(95 % interval {low:.0%} to {high:.0%}, {d.explained.cells} cells; an association, place held fixed)"
+        f"{much} of the difference goes with {d.cause.metric} "
+        f"(95 % interval {low:.0%} to {high:.0%}, {d.explained.cells} cells; an association, a plane over place taken out)"
     )
 
 
@@ -160,43 +156,43 @@ def in_words(d: Diagnosis) -> str:
     return "No difference that chance could not make, and no layer that is off."
 
 
-def report(d: Diagnosis) -> RenderableType:
-    """The diagnosis for a terminal."""
+def report(d: Diagnosis) -> list[RenderableType]:
+    """The diagnosis for a terminal; texts are to be printed without wrapping, so that commands can be copied."""
     colour = {"artefact": "red", "biology": "green", "no difference": "green"}[d.verdict]
     where = d.region.name if d.region.name and "," not in d.region.name else "region"
     parts: list[RenderableType] = [
-        Text.from_markup(f"[bold]{escape(where)}[/] z, y, x {_um(d.region.box_nm)} against {d.reference[0]}"),
-        Text.from_markup(f"[dim]{escape(d.region.says)}[/]"),
+        Text.from_markup(f"[bold]{escape(where)}[/] z, y, x {_um(d.region.box_nm)} against {escape(d.reference[0])}"),
+        Text(d.region.says, style="dim"),
     ]
     if d.difference is not None:
         parts.append(Text(difference_in_words(d.difference, d.real)))
-    verdict = Text.from_markup(f"[bold {colour}]{escape(in_words(d))}[/]")
-    parts += [_walk(d), *[Text("records: " + f.says) for f in d.facts], verdict]
+    parts += [_walk(d), *[Text("records: " + f.says) for f in d.facts], Text(in_words(d), style=f"bold {colour}")]
     if d.cause is not None:
         parts.append(Text(f"confidence {d.confidence:.0%}: resamples of the places in which the same cause is named"))
     if d.explained is not None:
         parts.append(Text(explained_in_words(d)))
     for n, p in enumerate(d.proposals, 1):
         parts.append(Text.from_markup(f"\n[bold]{n}. {escape(p.title)}[/] ({p.id}). {escape(p.why)}"))
-        parts += [Text(f"   {command}", no_wrap=True, overflow="ignore") for command in p.commands]
+        parts += [Text(f"   {command}") for command in p.commands]
     for o in d.others:
         parts.append(Text(f"\nalso at z, y, x {_um(o.region.box_nm)}: {in_words(o)}"))
-    return Group(*parts)
+    return parts
 
 
 def _walk(d: Diagnosis) -> Table:
-    table = Table(title="from the graph back to the raw images", title_justify="left", title_style="bold")
-    for name in ("layer", "metric", "region", "reference", "", "effect", "q", ""):
-        table.add_column(name, justify="left" if name in ("layer", "metric") else "right")
+    table = Table(title="from the graph back to the raw images", title_justify="left", title_style="bold", box=SIMPLE)
+    for name in ("", "metric", "region", "rest", "", "effect", "q", ""):
+        table.add_column(name, justify="right" if name in ("region", "rest", "effect", "q") else "left", no_wrap=True)
     last = ""
     for s in d.walk:
         c = s.comparison
         if not s.differs and (d.cause is None or c.metric != d.cause.metric):
             continue
-        level = f"{s.level} {LAYERS[s.level]}" if s.level != last else ""
+        level = s.level if s.level != last else ""
         last = s.level
         root = d.cause is not None and c.metric == d.cause.metric
-        mark = "[bold red]enters here[/]" if root else "[red]worse[/]" if c.worse else "differs"
+        poorer = c.worse and KNOWN[c.metric].worse != "either"
+        mark = "[bold red]enters[/]" if root else "[red]worse[/]" if poorer else "differs"
         relative = "" if c.relative is None or abs(c.relative) > 9.99 else f"{c.relative:+.0%}"
         table.add_row(
             level, c.metric, f"{c.region:.3g}", f"{c.reference:.3g}", relative, f"{c.spreads:+.1f}", f"{s.q_value:.1g}",
