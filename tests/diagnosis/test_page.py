@@ -183,7 +183,7 @@ def _browse(page_: Path, folder: Path, *arguments: str) -> tuple[str, set[str]]:
         "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}",
         "--window-size=1000,1400", *arguments, page_.as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     return done.stdout, set(re.findall(r'"initiator":"([^"]*)"', log.read_text())) - {"not an origin"}
 
 
