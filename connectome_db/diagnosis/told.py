@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -142,7 +141,8 @@ def explained_in_words(d: Diagnosis) -> str:
     much = "all" if share >= 1 else "nothing" if share <= 0 else f"{share:.0%}"
     return (
         f"{much} of the difference goes with {d.cause.metric} "
-        f"(95 % interval {low:.0%} to {high:.0%}, {d.explained.cells} cells; an association, a plane over place taken out)"
+        f"(95 % interval {low:.0%} to {high:.0%}, {d.explained.cells} cells; "
+        "an association, with a trend over place taken out)"
     )
 
 
@@ -180,7 +180,8 @@ def report(d: Diagnosis) -> list[RenderableType]:
 
 
 def _walk(d: Diagnosis) -> Table:
-    table = Table(title="from the graph back to the raw images", title_justify="left", title_style="bold", box=SIMPLE)
+    table = Table(title="from the graph back to the raw images", title_justify="left", title_style="bold")
+    table.box, table.padding, table.pad_edge = None, (0, 2, 0, 0), False
     for name in ("", "metric", "region", "rest", "", "effect", "q", ""):
         table.add_column(name, justify="right" if name in ("region", "rest", "effect", "q") else "left", no_wrap=True)
     last = ""
