@@ -260,12 +260,16 @@ def tables(
     rev: RevisionOption = None,
 ) -> None:
     """Tables, their columns, units and meaning. Example: connectome tables synapse"""
+    from connectome_db.schema.quality_views import FUNCTIONS
+
     with tables_at(root_of(project), rev) as db:
         if name:
             show(db.describe(name), limit=100)
         else:
             for table in db.tables.values():
                 OUT.print(f"{table.name:<22} {table.doc}", highlight=False, markup=False, soft_wrap=True)
+            for function in FUNCTIONS.values():
+                OUT.print(f"{function.usage} {function.table.doc}", highlight=False, markup=False, soft_wrap=True)
             for missing, stage in db.missing.items():
                 when = "yet" if db.at is None else f"at {db.at}"
                 OUT.print(f"[dim]{missing:<22} not there {when}: stage {stage}[/]", highlight=False)
