@@ -95,23 +95,24 @@ def _refused(why: str | None) -> str | None:
     return None if why is None else f"error({views.quoted(REFUSED + why)})::BOOLEAN"
 
 
+_LISTED = "a connectome that was imported as a list has no images, so there is no quality to ask for"
+
+
 def _why_unmeasured(have: set[str]) -> str | None:
     """Why no synapse has a quality; None when some may have."""
-    if "listed_synapse" in have or ("connection" in have and "synapse" not in have):
-        return ("a connectome that was imported as a list has no images and so no quality: "
-                "leave min_quality at 0")  # fmt: skip
     if have & {t.name for t in MEASURED}:
         return None
+    if "synapse" not in have:
+        return _LISTED
     return (
-        "nothing was measured in this project, so no synapse has a quality: run `dvc repro measure_raw measure_volume` "
-        "(dvc.yaml must have these stages), or leave min_quality at 0"
+        "nothing was measured in this project, so no synapse has a quality: run `dvc repro measure_raw measure_volume`"
     )
 
 
 def _why_unflagged(have: set[str]) -> str | None:
     if "flag" in have:
         return None
-    return "there is no table `flag` in this project: run `dvc repro flag`, or leave exclude_flagged at false"
+    return _LISTED if "synapse" not in have else "there is no table `flag` in this project: run `dvc repro flag`"
 
 
 def _measured(table: Table, at: str) -> str:

@@ -17,13 +17,16 @@ import pytest
 
 from connectome_db.errors import QueryError
 from connectome_db.query.database import Database, Other, open_database
+from connectome_db.query.lineage import trace_synapse
 from connectome_db.query.named import run_query
 from connectome_db.query.receipts.normal import normal_form
+from connectome_db.query.trace import to_dot
+from connectome_db.schema.imported import IMPORTED_CONNECTION
 from connectome_db.schema.quality import FLAG, METRICS, QUALITY_GRAPH, QUALITY_RAW, QUALITY_VOLUME
 from connectome_db.schema.quality_views import FUNCTIONS, LOCAL, SHOWN, VIEWS
 from connectome_db.spec import Table
 from tests.tiny_project import table_of
-from tests.tiny_rows import BLOCK_A, ONCE, VOXEL_NM
+from tests.tiny_rows import BLOCK_A, ONCE, VOXEL_NM, s1
 
 Row = dict[str, Any]
 NEURONS = [11, 12, 13, 14]
@@ -330,6 +333,19 @@ def test_a_condition_that_cannot_be_met_says_why(unmeasured: Database, sql: str,
     assert "Traceback" not in str(e.value)
 
 
+def test_an_imported_list_has_connections_without_quality(tmp_path: Path) -> None:
+    (tmp_path / "data" / "listing").mkdir(parents=True)
+    _write(tmp_path, "graph", IMPORTED_CONNECTION, [{"unit": ONCE, "pre": 1, "post": 2, "synapses": 3}])
+    with open_database(tmp_path) as listed:
+        (row,) = listed.sql("SELECT * FROM connections()").to_pylist()
+        assert (row["pre"], row["post"], row["synapses"], row["quality_mean"]) == (1, 2, 3, None)
+        assert listed.sql("SELECT measured FROM connection_quality").to_pylist() == [{"measured": 0}]
+        assert listed.sql("SELECT * FROM connections(min_synapses => 4)").num_rows == 0
+        for call in ("connections(0.5)", "connections(exclude_flagged => true)", "weighted_connections()"):
+            with pytest.raises(QueryError, match="imported as a list has no images"):
+                listed.sql(f"SELECT * FROM {call}")
+
+
 def test_without_a_graph_the_functions_name_the_stage(tmp_path: Path) -> None:
     with open_database(tmp_path) as nothing, pytest.raises(QueryError, match="stage graph has not been run"):
         nothing.sql("SELECT * FROM connections()")
@@ -344,6 +360,18 @@ def test_another_revision_has_its_own_quality(unmeasured: Database, project: Pat
         assert (row["new"], row["old"] > 200, row["edges"]) == (0, True, 12)
         with pytest.raises(QueryError, match="nothing was measured"):
             both.sql("SELECT * FROM connections(min_quality => 0.1)")
+
+
+def test_a_trace_tells_the_quality_of_the_place(tmp_path: Path, tiny: Path) -> None:
+    root = tmp_path / "project"
+    shutil.copytree(tiny, root)
+    box = _box((0.0, 0.0, 0.0), (80.0, 960.0, 960.0))
+    _write(root, "measure_raw", QUALITY_RAW, [_measured("raw_sharpness", box, 0.5, 1.0, section=0, tile="t")])
+    _write(root, "flag", FLAG, [{"unit": ONCE, "flag": "raw_sharpness/local/1", **box, "severity": "info"}])
+    with open_database(root) as told, open_database(tiny) as plain:
+        assert trace_synapse(told, s1).facts["flags"] == "raw_sharpness/local/1"
+        assert "raw_sharpness/local/1" in to_dot(trace_synapse(told, s1))
+        assert trace_synapse(plain, s1).facts["quality"] is None
 
 
 def test_receipts_name_the_tables_that_were_read() -> None:
