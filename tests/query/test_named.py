@@ -25,8 +25,9 @@ def test_there_are_queries() -> None:
 def project_with_own(tmp_path_factory: pytest.TempPathFactory) -> Database:
     project = tiny_project.write(tmp_path_factory.mktemp("own"))
     shutil.copytree(OWN / "queries", project / "queries")
-    box = {"z1_nm": 80.0, "y1_nm": 960.0, "x1_nm": 960.0} | {f"{a}0_nm": 0.0 for a in "zyx"}
-    rows = [{**box, "unit": t.BLOCK_A, "metric": "raw_sharpness", "value": v, "tile": str(v)} for v in (0.4, 0.5, 0.9)]
+    box = {"z1_nm": 80.0, "y1_nm": 960.0} | {f"{a}0_nm": 0.0 for a in "zyx"}
+    halves = [box | {"x0_nm": x, "x1_nm": x + 480.0, "value": 0.4 + x / 4800, "tile": str(x)} for x in (0.0, 480.0)]
+    rows = [{"unit": t.BLOCK_A, "metric": "raw_sharpness", **half} for half in halves]
     (project / "data" / "measure_raw").mkdir()
     pq.write_table(tiny_project.table_of("quality_raw", rows), project / "data" / "measure_raw" / "quality_raw.parquet")
     return open_database(project)
