@@ -49,7 +49,7 @@ class Place:
 
 
 def worst_places(quality: Quality, n: int = SHOWN) -> list[Place]:
-    """The `n` worst places that do not touch each other, the worst first."""
+    """Up to `n` of the worst places that do not touch each other and have a reason, the worst first."""
     cell = _cell_nm(quality)
     hull = quality.hull_nm
     if cell is None or hull is None:
@@ -75,6 +75,8 @@ def worst_places(quality: Quality, n: int = SHOWN) -> list[Place]:
         start = low + np.asarray(at) * cell
         box = np.concatenate([start, np.minimum(start + cell, hull[3:])]).tolist()
         why = [(quality.metrics[k].level, k, float(g[at])) for k, g in grids.items() if g[at] >= TELLING]
+        if not why:
+            continue
         z0, y0, x0, z1, y1, x1 = box
         found.append(Place((z0, y0, x0, z1, y1, x1), float(score[at]), tuple(sorted(why, key=lambda r: -r[2]))))
     return found
@@ -201,7 +203,11 @@ def _jpeg(grey: npt.NDArray[np.generic], frame: tuple[int, int, int, int]) -> by
     rgb = np.repeat(np.asarray(grey[::step, ::step], dtype=np.uint8)[..., None], 3, axis=-1)
     y0, x0, y1, x1 = (v // step for v in frame)
     y1, x1 = min(y1, rgb.shape[0]) - 1, min(x1, rgb.shape[1]) - 1
-    for colour, k in (((0, 0, 0), 1), ((255, 208, 0), 0)):  # a dark line inside the light one: seen on any grey
+    for colour, k in (
+        ((0, 0, 0), 2),
+        ((255, 208, 0), 0),
+        ((255, 208, 0), 1),
+    ):
         top, left, bottom, right = y0 + k, x0 + k, y1 - k, x1 - k
         rgb[[top, bottom], left : right + 1] = colour
         rgb[top : bottom + 1, [left, right]] = colour
