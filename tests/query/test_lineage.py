@@ -15,7 +15,6 @@ from connectome_db.query.graph import connectome_graph
 from connectome_db.query.lineage import trace_edge, trace_object, trace_synapse, trace_voxel
 from connectome_db.query.trace import Trace, lineage_rows, to_dot, to_json, to_rich
 from connectome_db.query.units import downstream_units, unit_traces, upstream_units
-from connectome_db.schema.all import OUTPUTS
 from tests import tiny_project
 from tests import tiny_rows as t
 
@@ -169,7 +168,10 @@ def test_up_and_down(db: Database) -> None:
     down = downstream_units(db, "score", t.BLOCK_B).to_pylist()
     assert [(r["stage"], r["unit"]) for r in down] == [("agglomerate", t.ONCE), ("graph", t.ONCE)]
     everything = downstream_units(db, "ingest", t.SECTION_UNIT[0]).num_rows
-    assert everything == sum(len(tiny_project.units_of(s)) for s in OUTPUTS) - 3  # itself, and section 1 twice
+    # less itself, and section 1 twice
+    assert (
+        everything == sum(len(tiny_project.units_of(s)) for s in tiny_project.KINDS) - 3
+    )  # itself, and section 1 twice
 
 
 def test_unknown_ids_name_what_exists(db: Database) -> None:
@@ -195,7 +197,7 @@ def test_unknown_ids_name_what_exists(db: Database) -> None:
 
 
 def test_before_the_graph_is_made(tmp_path: Path) -> None:
-    made = tuple(s for s in OUTPUTS if s not in {"graph", "agglomerate", "reconcile"})
+    made = tuple(s for s in tiny_project.KINDS if s not in {"graph", "agglomerate", "reconcile"})
     with open_database(tiny_project.write(tmp_path, made)) as db:
         synapse = trace_synapse(db, t.s1)
         assert len(synapse.find("tile")) == 4

@@ -192,7 +192,7 @@ def test_a_table_is_named_by_its_record_and_a_view_by_what_it_reads(sealed: Path
     record = json.loads((sealed / "data/graph/record.json").read_text())
     assert (found.stage, found.digest, found.volatile) == ("graph", record["outputs"]["connection"], False)
     edge = {(c.table, c.stage) for c in contents(sealed, "main", ["unit_edge"])}
-    assert edge == {(table, stage) for table in ("unit", "unit_read", "part") for stage in OUTPUTS}
+    assert edge == {(table, stage) for table in ("unit", "unit_read", "part") for stage in tiny_project.KINDS}
     by_table = {c.table: c.volatile for c in contents(sealed, "main", ["execution", "stage_output", "stage_record"])}
     assert by_table == {"execution": True, "run": True, "stage_output": False, "stage_record": False}
 
