@@ -126,7 +126,7 @@ def tell(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--set", choices=("develop", "judge"), default="judge")
+    parser.add_argument("--set", choices=("develop", "judge", "fresh"), default="judge")
     parser.add_argument("--part", default="1/1", help="Only every n-th case, from the i-th.")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
