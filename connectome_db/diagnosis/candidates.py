@@ -34,10 +34,14 @@ class Candidate:
     """Of a box that was sought where synapses are fewest: the p-value that allows for the search."""
 
 
-def candidates(root: Path, most: int = 12) -> list[Candidate]:
+LEAST_SHARE = 0.04
+"""Boxes with less of the volume than this cannot explain much of its wiring; the flags tell of them."""
+
+
+def candidates(root: Path, bounds: BoxNm, most: int = 12) -> list[Candidate]:
     """Boxes worth a diagnosis, those of early layers first; boxes that nearly coincide are one."""
     found = [Candidate(name, box, "", f"parameters differ in region {name!r}") for name, box in overridden(root)]
-    flags = [f for f in _flags(root) if f.level]
+    flags = [f for f in _flags(root) if float(share_inside(np.asarray([bounds]), f.box_nm)[0]) >= LEAST_SHARE]
     kept: list[Candidate] = []
     for c in [*found, *sorted(flags, key=lambda f: (f.level, -f.spread))]:
         if all(overlap(c.box_nm, other.box_nm) < 0.6 for other in kept if other.level == c.level or c.level > "L3"):

@@ -19,20 +19,26 @@ from connectome_db.schema.quality import LEVELS, METRICS
 
 @dataclass(frozen=True)
 class Rules:
-    """When a difference counts. Chosen on phantoms of other seeds than those that the figures are told of."""
+    """When a difference counts. Chosen on phantoms of other seeds than those that false alarms are counted on."""
 
-    spreads: float = 1.5
+    spreads: float = 3.0
     """A metric of images or of their place must differ by this many normal spreads ..."""
-    relative: float = 0.08
+    relative: float = 0.2
     """... and by this share of its usual value ..."""
-    p_value: float = 0.002
+    p_value: float = 0.001
     """... with at most this probability under chance."""
+    decided_p: float = 0.002
+    """An override is the cause when a metric that follows from it differs with at most this probability."""
     follows_p: float = 0.05
     """A layer below follows when it is worse with at most this q-value ..."""
     follows_spreads: float = 0.4
     """... and by this many normal spreads."""
     coverage: float = 0.15
     """Tissue is missing when this much of the region is not covered, beyond the rest."""
+    charging: float = 1.5
+    """Streaks count from this many grey values on ..."""
+    saturation: float = 0.02
+    """... and saturated pixels from this share on: next to nothing, several times more is still next to nothing."""
     damage: float = 0.05
     """Tissue is damaged when this much more of it is masked."""
 
@@ -100,16 +106,21 @@ def _imaging(walk: Walk, found: Sequence[Fact], runs: bool, rules: Rules) -> Cau
         for name, c in walk.items()
         if LEVELS[METRICS[name].layer] == "L1" and METRICS[name].worse != "either" and stands_out(c, rules)
     }
-    contrast = max((off.get(n, 0.0), n) for n in ("raw_membrane_contrast", "raw_contrast_to_noise", "raw_spread"))
+    # Not the spread of grey values: tissue with fewer synapses has fewer dark densities, and that is biology.
+    contrast = max((off.get(n, 0.0), n) for n in ("raw_membrane_contrast", "raw_contrast_to_noise"))
     blur, noise = off.get("raw_sharpness", 0.0), off.get("raw_noise", 0.0)
     weak = contrast[1] if contrast[0] >= noise else "raw_noise"
+
+    def _much(metric: str, least: float) -> bool:
+        return metric in off and walk[metric].effect >= least
+
     tried = (
         (blur and _smoother(walk), "defocus", "raw_sharpness", "the raw images are blurred, as weak staining is not"),
         (runs and (noise or contrast[0]), "session", weak, "a run of whole sections was imaged with less signal"),
         (contrast[0], "staining", contrast[1], "membranes stand out less in the raw images, at normal focus"),
         (noise, "session", "raw_noise", "the raw images are noisier, at normal contrast"),
-        ("raw_charging" in off, "charging", "raw_charging", METRICS["raw_charging"].doc),
-        ("raw_saturation" in off, "saturation", "raw_saturation", METRICS["raw_saturation"].doc),
+        (_much("raw_charging", rules.charging), "charging", "raw_charging", METRICS["raw_charging"].doc),
+        (_much("raw_saturation", rules.saturation), "saturation", "raw_saturation", METRICS["raw_saturation"].doc),
         (blur, "defocus", "raw_sharpness", METRICS["raw_sharpness"].doc),
     )
     return next((_cause(name, metric, walk, why) for holds, name, metric, why in tried if holds), None)
@@ -150,7 +161,7 @@ def _decided(walk: Walk, found: Sequence[Fact], rules: Rules) -> Cause | None:
         off = [
             c
             for n, c in walk.items()
-            if LEVELS[METRICS[n].layer] >= level and n not in OF_OBJECTS and c.p_value <= rules.p_value
+            if LEVELS[METRICS[n].layer] >= level and n not in OF_OBJECTS and c.p_value <= rules.decided_p
         ]
         if off:
             first = max(off, key=lambda c: (-int(LEVELS[c.layer][1]), abs(c.spreads)))

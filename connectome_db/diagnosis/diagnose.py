@@ -107,7 +107,7 @@ def diagnose(
         name, box = where.named_box(region, measured.bounds_nm, regions)
         return case.look(where.Candidate(name, box, "", "asked for"))
     sparse = case.sparse()
-    looked = [case.look(c, sparse) for c in [*where.candidates(root), *sparse]]
+    looked = [case.look(c, sparse) for c in [*where.candidates(root, measured.bounds_nm), *sparse]]
     if not looked:
         return case.look(where.Candidate(None, measured.bounds_nm, "", "no flag, no override: the whole volume"))
     return _strongest(looked)
@@ -117,11 +117,11 @@ def _strongest(looked: list[Diagnosis]) -> Diagnosis:
     """The artefact that is off the most, or else the most certain difference; other artefacts beside it."""
     order: dict[Verdict, int] = {"artefact": 0, "biology": 1, "no difference": 2}
 
-    def rank(d: Diagnosis) -> tuple[int, bool, float]:
+    def rank(d: Diagnosis) -> tuple[int, str, float]:
         if d.cause is not None and d.verdict == "artefact":
             # The box of an early layer's flag is that of the cause; where synapses are fewest is only a part of it.
-            return order[d.verdict], d.region.level > "L2", -d.cause.strength
-        return order[d.verdict], False, d.difference.p_value if d.difference else 1.0
+            return order[d.verdict], d.region.level or "L1", -d.cause.strength
+        return order[d.verdict], "", d.difference.p_value if d.difference else 1.0
 
     first, *rest = sorted(looked, key=rank)
     more = [d for d in rest if d.verdict == "artefact" and where.overlap(d.region.box_nm, first.region.box_nm) < 0.1]

@@ -111,7 +111,7 @@ def test_json_holds_what_the_pages_and_the_remedy_read(root):
 
 
 def test_flags_of_early_layers_come_first(root):
-    assert [c.level for c in candidates(root)][:1] == ["L1"]
+    assert [c.level for c in candidates(root, diagnose(root).bounds_nm)][:1] == ["L1"]
 
 
 def test_names_of_boxes():
