@@ -72,7 +72,7 @@ def judge(root: Path) -> dict[str, Any]:
     from connectome_db import config
     from connectome_db.diagnosis.candidates import overlap
     from connectome_db.diagnosis.diagnose import diagnose
-    from connectome_db.diagnosis.remedy_truth import in_and_out
+    from connectome_db.diagnosis.remedies.against_truth import in_and_out
     from connectome_db.stages.pipeline import STAGES
 
     case = json.loads((root / "case.json").read_text())

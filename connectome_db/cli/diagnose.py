@@ -60,7 +60,7 @@ def diagnose(
         if json_file is not None:
             _write(json_file, text)
     if html is not None:
-        from connectome_db.diagnosis.diagnosis_page import diagnosis_page
+        from connectome_db.diagnosis.pages.diagnosis_page import diagnosis_page
 
         _write(html, diagnosis_page(plain, revision.root, revision))
 

@@ -28,22 +28,22 @@ def qa(
 
         connectome qa --rev v1 --out v1.html --release-note v1.md
     """
-    from connectome_db.diagnosis import measured, page, page_flags
-    from connectome_db.diagnosis import release_note as note
-    from connectome_db.diagnosis.shares import shares
+    from connectome_db.diagnosis.pages import dataset_page, flag_list, measured
+    from connectome_db.diagnosis.pages import release_note as note
+    from connectome_db.diagnosis.pages.shares import shares
     from connectome_db.revisions import open_revision
 
     p = open_project(project)
-    usual = page.default_paths(p.root)
+    usual = dataset_page.default_paths(p.root)
     quality = measured.read(open_revision(p.root, rev))
     counted = shares(quality)
     written = [
-        page_flags.write_text(out or usual[0], page.quality_page(p, quality, counted)),
-        page_flags.write_text(release_note or usual[1], note.release_note(p.dataset.name, quality, counted)),
+        flag_list.write_text(out or usual[0], dataset_page.quality_page(p, quality, counted)),
+        flag_list.write_text(release_note or usual[1], note.release_note(p.dataset.name, quality, counted)),
     ]
     if quality.flags is not None and quality.revision.commit is None:
-        written.append(page_flags.write_flags(p.root, quality.flags))
-    OUT.print(page.headline(quality), highlight=False, markup=False, soft_wrap=True)
+        written.append(flag_list.write_flags(p.root, quality.flags))
+    OUT.print(dataset_page.headline(quality), highlight=False, markup=False, soft_wrap=True)
     for path in written:
         OUT.print(str(path), highlight=False, markup=False, soft_wrap=True)
     if not quality.metrics:

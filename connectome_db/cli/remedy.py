@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from connectome_db.config import Project
-    from connectome_db.diagnosis.remedy import Remedy, Wish
+    from connectome_db.diagnosis.remedies.remedy import Remedy, Wish
 
 
 def remedy(
@@ -74,14 +74,14 @@ def remedy(
     if dry_run:
         OUT.print("Nothing was changed.")
         return
-    from connectome_db.diagnosis import remedy_report
-    from connectome_db.diagnosis.remedy_run import make
+    from connectome_db.diagnosis.remedies import report
+    from connectome_db.diagnosis.remedies.runs import make
     from connectome_db.newproject import repro
 
     made = make(tries, partial(repro, to=sys.stderr), truth=truth)
-    OUT.print(remedy_report.to_rich(tries[0], made), soft_wrap=not OUT.is_terminal)
+    OUT.print(report.to_rich(tries[0], made), soft_wrap=not OUT.is_terminal)
     path = as_json or p.root / "remedy.json"
-    remedy_report.write_json(tries[0], made, path)
+    report.write_json(tries[0], made, path)
     ERR.print(f"[dim]{path}[/]", highlight=False)
     if made.kept is not None:
         OUT.print("Keep it: connectome remedy --keep. Take it back: connectome remedy --undo", highlight=False)
@@ -92,7 +92,7 @@ def remedy(
 def _wish(
     project: Project, diagnosis: Path | None, proposal: str, region: str | None, metric: str | None, anyway: bool
 ) -> Wish:
-    from connectome_db.diagnosis import remedy as module
+    from connectome_db.diagnosis.remedies import remedy as module
 
     if diagnosis is None:
         if region is None:
@@ -112,7 +112,7 @@ def _wish(
 def _tries(
     project: Project, wish: Wish, sets: Sequence[str], models: Sequence[str], n: int | None, sweeps: Sequence[str]
 ) -> list[Remedy]:
-    from connectome_db.diagnosis import remedy as module
+    from connectome_db.diagnosis.remedies import remedy as module
 
     if n is not None and sweeps:
         raise ConfigError("--try and --sweep: wanted one of them")
@@ -144,7 +144,7 @@ def _show_plan(tries: Sequence[Remedy]) -> None:
     for line in first.change.warnings:
         OUT.print(f"  [yellow]{_plain(line)}[/]", highlight=False, soft_wrap=True)
     if len(tries) > 1:
-        from connectome_db.diagnosis.remedy_report import values_text
+        from connectome_db.diagnosis.remedies.report import values_text
 
         OUT.print(f"The first of {len(tries)} tries; then", highlight=False)
         for t in tries[1:]:
@@ -155,12 +155,12 @@ def _show_plan(tries: Sequence[Remedy]) -> None:
 
 
 def _end(project: Project, keep: bool) -> None:
-    from connectome_db.diagnosis import remedy_run
+    from connectome_db.diagnosis.remedies import runs
 
     if keep:
-        OUT.print(f"Committed: {_plain(remedy_run.keep(project))}", highlight=False, soft_wrap=True)
+        OUT.print(f"Committed: {_plain(runs.keep(project))}", highlight=False, soft_wrap=True)
         return
-    done = remedy_run.undo(project)
+    done = runs.undo(project)
     computed = sum(c.computed for c in done.costs)
     OUT.print(f"params.yaml is as before; {computed:,} units computed, {done.units:,} in all.", highlight=False)
     if done.differing:

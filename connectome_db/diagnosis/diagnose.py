@@ -35,7 +35,7 @@ from connectome_db.diagnosis.proposals import Proposal, propose
 from connectome_db.diagnosis.resample import sureness
 from connectome_db.schema.quality import LEVELS, METRICS
 
-WIRING = ("connection_density", "synapse_density", "object_density")
+WIRING = ("connection_density", "synapse_density")
 """What a difference of the wiring is sought in, when no metric is asked for; the first that differs is told."""
 REAL_P = 0.05
 SURE = ("missing tiles", "damage", "parameters", "model")
@@ -107,7 +107,8 @@ def diagnose(
         name, box = where.named_box(region, measured.bounds_nm, regions)
         return case.look(where.Candidate(name, box, "", "asked for"))
     sparse = case.sparse()
-    looked = [case.look(c, sparse) for c in [*where.candidates(root, measured.bounds_nm), *sparse]]
+    flagged = where.candidates(root, measured.bounds_nm)
+    looked = [case.look(c, sparse, tried=len(flagged)) for c in [*flagged, *sparse]]
     if not looked:
         return case.look(where.Candidate(None, measured.bounds_nm, "", "no flag, no override: the whole volume"))
     return _strongest(looked)
@@ -139,8 +140,11 @@ class _Case:
     params: Mapping[str, Mapping[str, Any]]
     rules: Rules
 
-    def look(self, candidate: where.Candidate, sparse: Sequence[where.Candidate] = ()) -> Diagnosis:
-        """Diagnose one box; `sparse` are boxes where synapses are fewer than chance allows."""
+    def look(self, candidate: where.Candidate, sparse: Sequence[where.Candidate] = (), tried: int = 1) -> Diagnosis:
+        """Diagnose one box. `sparse`: boxes with fewer synapses than chance allows; `tried`: how many boxes are looked at.
+
+        Who looks in many places finds a difference in one of them: p-values of the wiring are multiplied (Bonferroni).
+        """
         box, bounds, against = candidate.box_nm, self.measured.bounds_nm, self.reference[1]
         found = {
             name: c
@@ -150,7 +154,7 @@ class _Case:
         walk = {n: c for n, c in found.items() if n in METRICS}
         q = dict(zip(walk, false_discovery([c.p_value for c in walk.values()]), strict=True))
         steps = tuple(Step(walk[n], q[n], q[n] <= REAL_P) for n in sorted(walk, key=_later_first))
-        difference = self._difference(found)
+        difference = self._difference(found, tried)
         for other in sparse:
             inside = float(share_inside(np.asarray([other.box_nm]), box)[0])
             c = found.get("connection_density")
@@ -173,7 +177,7 @@ class _Case:
             sure = sureness(cause, samples, told, runs, self.rules, self._rng(box))
             why = self._explained(difference, cause, box, against) if real else None
         verdict: Verdict = "artefact" if cause else "biology" if real else "no difference"
-        todo = propose(candidate.name, box, cause, told, self.params, walk) if verdict != "no difference" else []
+        todo = propose(candidate.name, box, cause, told, self.params) if verdict != "no difference" else []
         step = voxel_nm(self.root)[0]
         sections = (round(box[0] / step), round(box[3] / step) - 1) if runs else None
         return Diagnosis(
@@ -192,17 +196,18 @@ class _Case:
         says = f"{found.found:.0f} synapses where the tissue lets expect {found.expected:.0f}"
         return [where.Candidate(None, found.box_nm, "L5", says, 0.0, found.p_value)]
 
-    def _difference(self, found: Mapping[str, Comparison]) -> Comparison | None:
+    def _difference(self, found: Mapping[str, Comparison], tried: int) -> Comparison | None:
         """The comparison asked for, or the clearest one of the wiring (with its p-value for having chosen)."""
         if self.metric is not None:
-            return found.get(self.metric)
+            asked = found.get(self.metric)
+            return asked and replace(asked, p_value=min(1.0, asked.p_value * tried))
         there = [found[m] for m in WIRING if m in found]
         if not there:
             return None
         best = min(there, key=lambda c: c.p_value)
         if there[0].p_value <= REAL_P / len(there):
             best = there[0]
-        return replace(best, p_value=min(1.0, best.p_value * len(there)))
+        return replace(best, p_value=min(1.0, best.p_value * len(there) * tried))
 
     def _reaches(self, steps: Sequence[Step], cause: Cause) -> bool:
         """Whether a layer after the cause's is worse too."""

@@ -11,8 +11,10 @@ from typing import Any
 
 from connectome_db.diagnosis.causes import Cause
 from connectome_db.diagnosis.cells import BoxNm
-from connectome_db.diagnosis.compare import Comparison
 from connectome_db.diagnosis.facts import Fact
+
+EQUALISE_PX = 32.0
+"""Size of the neighbourhood that is brought to the usual contrast: the best of those tried on stained phantoms."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,6 @@ def propose(
     cause: Cause | None,
     found: Sequence[Fact],
     params: Mapping[str, Mapping[str, Any]],
-    walk: Mapping[str, Comparison],
 ) -> list[Proposal]:
     """The proposals for a region; the reprocessing fits the cause. `params`: stage -> its parameters."""
     known = name is not None and "," not in name
@@ -47,7 +48,7 @@ def propose(
     add = f'connectome regions add {called} --box-nm {six} --note "{note}"'
     use = "Queries and reports can then leave it out or tell of it."
     first = Proposal("flag", "Name the region", use, (add,), region)
-    again = _reprocess(called, cause, found, params, region, add, merging(walk))
+    again = _reprocess(called, cause, found, params, region, add)
     z0, y0, x0, z1, y1, x1 = box
     look = (
         "SELECT b.a, b.b, b.score, b.area_nm2 FROM borderline b JOIN object o ON o.object = b.b, "
@@ -80,7 +81,6 @@ def _reprocess(
     params: Mapping[str, Mapping[str, Any]],
     region: Mapping[str, Any],
     add: str,
-    merged: bool,
 ) -> Proposal | None:
     """Do the region again: with what the rest was made with, or with parameters that fit poorer images."""
     if cause is None or cause.name in ("missing tiles", "damage"):
@@ -96,9 +96,20 @@ def _reprocess(
             {"name": fact.override, "box_nm": list(fact.box_nm or ())},
             ({"stage": fact.stage, "params": dict(fact.usual or {})},),
         )
-    overrides = _adjusted(cause, params, merged)
+    overrides = _adjusted(cause, params)
     if not overrides:
-        return None
+        return Proposal(
+            "reprocess",
+            "Do the region again with a network that knows such images",
+            "No parameter answers to this cause; a network that was trained on such images may.",
+            (
+                add,
+                "connectome train affinity --data projects=PROJECT --out models/such-affinity --initial models/usual",
+                f"connectome regions set {called} segment.model=such-affinity",
+                "dvc repro",
+            ),
+            region,
+        )
     sets = [f"{o['stage']}.{k}={v}" for o in overrides for k, v in o["params"].items()]
     return Proposal(
         "reprocess",
@@ -116,23 +127,18 @@ def _restore(region: Mapping[str, Any]) -> Proposal:
     return Proposal("reprocess", "Find the images", why, ("connectome status", "dvc repro"), region)
 
 
-def merging(walk: Mapping[str, Comparison]) -> bool:
-    """Whether objects of the region run together (fewer for its tissue than elsewhere) rather than fall apart."""
-    c = walk.get("object_density")
-    return c is not None and c.effect < 0
+def _adjusted(cause: Cause, params: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Stages and parameters that answer to weak images, or to sections that do not fit.
 
-
-def _adjusted(cause: Cause, params: Mapping[str, Mapping[str, Any]], merged: bool) -> list[dict[str, Any]]:
-    """Stages and parameters that answer to weak images or to sections that do not fit."""
-    out: list[dict[str, Any]] = []
-    synapses, segment = params.get("synapses", {}), params.get("segment", {})
-    if cause.name in ("staining", "session", "defocus", "charging", "saturation", "misalignment"):
-        if {"high", "low"} <= synapses.keys():
-            high, low = round(synapses["high"] - 0.15, 3), round(synapses["low"] - 0.2, 3)
-            if 0 < low <= high:
-                out.append({"stage": "synapses", "params": {"high": high, "low": low}})
-        if "boundary" in segment and cause.name != "misalignment":
-            step = 0.1 if merged else -0.1
-            boundary = round(min(0.95, max(0.05, segment["boundary"] + step)), 3)
-            out.append({"stage": "segment", "params": {"boundary": boundary}})
-    return out
+    Thresholds are not among them: on stained phantoms no lower threshold brought back what a weak stain had cost.
+    """
+    if cause.name in ("staining", "session"):
+        return [
+            {"stage": stage, "params": {"equalise_px": EQUALISE_PX}}
+            for stage in ("segment", "synapses")
+            if "equalise_px" in params.get(stage, {})
+        ]
+    match = params.get("match", {})
+    if cause.name == "misalignment" and "search_px" in match:
+        return [{"stage": "match", "params": {"search_px": 2 * match["search_px"]}}]
+    return []

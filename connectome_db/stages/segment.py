@@ -22,6 +22,7 @@ from connectome_db import ids, plans
 from connectome_db.errors import StageError
 from connectome_db.geometry import Box, Vec3
 from connectome_db.kernels.bridge import bridge
+from connectome_db.kernels.local_contrast import equalise
 from connectome_db.kernels.runs import encode
 from connectome_db.kernels.watershed import WatershedOptions, supervoxels
 from connectome_db.schema.segmentation import APRON, SUPERVOXEL
@@ -52,6 +53,9 @@ class SegmentParams(Params):
     """How labels are made from the image."""
     bridge_sections: Count = 2
     """Up to this many missing sections are filled with the nearest one, so that neurites go on; 0 = never."""
+    equalise_px: Annotated[float, Field(ge=0)] = 0.0
+    """Bring every neighbourhood of this size to the same contrast before the network sees it; 0 leaves the image as it
+    is. 48 for a region that is weakly stained; it raises noise as well."""
     boundary: Fraction = 0.5
     """A voxel whose mean affinity is below this is boundary: raise it when neurites merge."""
     seed_depth_nm: Length = 10.0
@@ -86,6 +90,8 @@ def compute(block: Block[SegmentParams]) -> Result:
     params, core = block.params, block.unit.core
     box = block.boxes[IMAGE]
     image, tissue = bridge(block.arrays[IMAGE], block.arrays[MASK], params.bridge_sections)
+    if params.equalise_px:
+        image = equalise(image, params.equalise_px)
     affinity = affinities(block.model, image, box)
     labels = segment(affinity, tissue, block)
     inside = core.slices(box.lo)

@@ -19,6 +19,7 @@ from connectome_db.errors import StageError
 from connectome_db.geometry import Box
 from connectome_db.kernels.bridge import tissue_of
 from connectome_db.kernels.cleft_components import CleftComponents, cleft_components
+from connectome_db.kernels.local_contrast import equalise
 from connectome_db.kernels.partners import Partners, partners
 from connectome_db.schema.wiring import SYNAPSE
 from connectome_db.spec import NM3, Block, Found, Network, Params, Plan, Result, Rows, Stage
@@ -40,6 +41,9 @@ class SynapsesParams(Params):
     """Voxels (z, y, x) whose synapses one block reports; larger blocks waste less on the halo."""
     halo_nm: Annotated[float, Field(ge=0)] = 300.0
     """Context on each side: half of the longest cleft plus the network's margin."""
+    equalise_px: Annotated[float, Field(ge=0)] = 0.0
+    """Bring every neighbourhood of this size to the same contrast before the network sees it; 0 leaves the image as it
+    is. 48 for a region that is weakly stained; it raises noise as well."""
     low: Fraction = 0.75
     """A cleft reaches out to this probability: lower it when clefts break into pieces."""
     high: Fraction = 0.9
@@ -67,7 +71,10 @@ def compute(block: Block[SynapsesParams]) -> Result:
     """The synapses whose anchor lies in the block's core."""
     params, core, box = block.params, block.unit.core, block.boxes[IMAGE]
     tissue = tissue_of(block.arrays[MASK])
-    cleft, pre, post = evidence(block.model, block.arrays[IMAGE], box)
+    image = block.arrays[IMAGE]
+    if params.equalise_px:
+        image = equalise(image, params.equalise_px)
+    cleft, pre, post = evidence(block.model, image, box)
     min_vx = int(np.ceil(params.min_volume_nm3 / float(np.prod(block.voxel_nm))))
     found = cleft_components(cleft, tissue, low=params.low, high=params.high, min_vx=min_vx)
     anchor = np.floor(found.centre_vx + 0.5).astype(np.int64) + np.asarray(box.lo)

@@ -19,7 +19,7 @@ from connectome_db.errors import QueryError
 from tests.diagnosis import quality_project
 from tests.diagnosis.quality_project import CORNER_NM, SHAPE, VOXEL_NM
 
-PARAMS = {"synapses": {"high": 0.9, "low": 0.75}, "segment": {"boundary": 0.5}}
+PARAMS = {"synapses": {"equalise_px": 0.0}, "segment": {"equalise_px": 0.0}}
 DEGREES = {name: [1] for name in ("partners_out", "partners_in", "synapses_out", "synapses_in")}
 
 

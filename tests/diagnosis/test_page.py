@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from connectome_db import config
 from connectome_db.cli.main import app
 from connectome_db.config import Project
-from connectome_db.diagnosis import measured, page, page_flags, page_style, page_worst
+from connectome_db.diagnosis.pages import dataset_page, flag_list, measured, style, worst_places
 from connectome_db.errors import QueryError
 from connectome_db.regional import regions
 from connectome_db.revisions import open_revision
@@ -49,8 +49,8 @@ def facts(written: str) -> Facts:
 
 def test_it_asks_for_nothing_from_outside(written: str, facts: Facts):
     assert facts.requests() == []
-    assert "url(" not in page_style.CSS
-    assert "@import" not in page_style.CSS
+    assert "url(" not in style.CSS
+    assert "@import" not in style.CSS
     assert not facts.all("link")
     policy = facts.all("meta", http_equiv="Content-Security-Policy")[0]["content"]
     assert policy.startswith("default-src 'none'; img-src data:;")
@@ -97,7 +97,7 @@ def test_commands_survive_the_shell(project: Project):
     quality = measured.read(open_revision(project.root))
     assert quality.flags is not None
     evil = next(f for f in quality.flags if "script" in f.name)
-    add = shlex.split(page_flags.commands(evil, quality)[1])
+    add = shlex.split(flag_list.commands(evil, quality)[1])
     assert add[:3] == ["connectome", "regions", "add"]
     assert add[4:] == ["--from-flag", evil.name]
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", add[3])
@@ -108,14 +108,14 @@ def test_its_flags_become_regions(project: Project):
     rows = json.loads((project.root / "qa" / "flags.json").read_text())
     assert [set(r) for r in rows] == [{"flag", "box_nm", "severity", "evidence"}] * 4
     spec = regions.read_flag(project, "raw_membrane_contrast/trend/1")
-    name = page_flags.region_name("raw_membrane_contrast/trend/1")
+    name = flag_list.region_name("raw_membrane_contrast/trend/1")
     change = regions.add(config.load(project.root, project.stages), name, spec)
     assert spec.box_nm == quality_project.CORNER_NM
     assert "z 0:16, y 128:256, x 128:256 voxels" in change.done[0]
 
 
 def test_the_worst_places_lie_in_the_corner_and_apart(project: Project):
-    places = page_worst.worst_places(measured.read(open_revision(project.root)))
+    places = worst_places.worst_places(measured.read(open_revision(project.root)))
     assert [quality_project.in_corner(p.box_nm) for p in places[:4]] == [True] * 4
     assert [p.score for p in places] == sorted((p.score for p in places), reverse=True)
     assert {level for level, _, _ in places[0].reasons} >= {"L1", "L2"}
@@ -141,9 +141,9 @@ def test_without_measures_it_says_so(tmp_path: Path, project: Project):
 def test_measures_without_a_search_are_not_called_good(tmp_path: Path):
     p = quality_project.write(tmp_path, flagged=False)
     quality = measured.read(open_revision(p.root))
-    facts = Facts(page.quality_page(p, quality))
+    facts = Facts(dataset_page.quality_page(p, quality))
     assert {a["data-status"] for a in facts.all("li") if "data-status" in a} == {"not searched"}
-    assert "stage flag has no data" in page.headline(quality)
+    assert "stage flag has no data" in dataset_page.headline(quality)
 
 
 def test_a_table_of_another_version_is_refused(tmp_path: Path):
@@ -159,7 +159,7 @@ def test_a_table_of_another_version_is_refused(tmp_path: Path):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_stands_out_from_its_ground(theme: str):
     """WCAG 2.1: contrast of at least 4.5 for text."""
-    blocks = re.findall(r":root[^{]*\{([^}]*)\}", page_style.CSS)
+    blocks = re.findall(r":root[^{]*\{([^}]*)\}", style.CSS)
     text = next(b for b in blocks if (b.startswith("--bg:#fff")) == (theme == "light"))
     colours = dict(re.findall(r"--(\w+):(#[0-9a-f]{3,6})", text))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from connectome_db.diagnosis.diagnosis_page import decisive, diagnosis_page, verdict
+from connectome_db.diagnosis.pages.diagnosis_page import decisive, diagnosis_page, verdict
 from connectome_db.revisions import Revision, open_revision
 from tests.diagnosis import quality_project
 from tests.diagnosis.html_facts import Facts

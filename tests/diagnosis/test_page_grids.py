@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from connectome_db.diagnosis import grids, heatmaps
-from connectome_db.diagnosis.measured import Measured
-from connectome_db.diagnosis.page_html import ends_of, esc, number, tag
-from connectome_db.diagnosis.shares import connection_share, inside, volume_share
+from connectome_db.diagnosis.pages import grids, heatmaps
+from connectome_db.diagnosis.pages.html_tags import ends_of, esc, number, tag
+from connectome_db.diagnosis.pages.measured import Measured
+from connectome_db.diagnosis.pages.shares import connection_share, inside, volume_share
 from connectome_db.schema.quality import METRICS
 
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from connectome_db.diagnosis import measured, page_flags, page_trend
-from connectome_db.diagnosis.page_html import Markup
-from connectome_db.diagnosis.release_note import release_note
-from connectome_db.diagnosis.shares import Shares, shares
+from connectome_db.diagnosis.pages import flag_list, measured, trend
+from connectome_db.diagnosis.pages.html_tags import Markup
+from connectome_db.diagnosis.pages.release_note import release_note
+from connectome_db.diagnosis.pages.shares import Shares, shares
 from connectome_db.revisions import Revision, open_revision
 from connectome_db.versions.identity import timeline
 from tests.diagnosis import quality_project
@@ -92,14 +92,14 @@ def test_without_measures_nothing_is_said(tmp_path: Path):
 
 
 def test_checks_of_tables_are_shown_failures_first(root: Path):
-    said = page_flags.expectations_section(measured.read(open_revision(root)))
+    said = flag_list.expectations_section(measured.read(open_revision(root)))
     assert "No results are on record" in said
     (root / "qa").mkdir()
     base = {"table": "synapse", "expectation": "x", "severity": "warning", "reason": "r", "success": True,
             "unexpected": 0, "example": ""}  # fmt: skip
     bad = base | {"severity": "error", "success": False, "unexpected": 3, "example": "<b>"}
     pq.write_table(pa.Table.from_pylist([base, bad]), root / "qa" / "expectations.parquet")
-    facts = Facts(page_flags.expectations_section(measured.read(open_revision(root))))
+    facts = Facts(flag_list.expectations_section(measured.read(open_revision(root))))
     assert "1 of 2 checks hold" in facts.text
     assert "<b>" in facts.text
     assert len(facts.all("tr")) == 2
@@ -113,18 +113,18 @@ def test_versions_with_equal_measures_are_told_as_one(tmp_path: Path, monkeypatc
     (roots[2] / "data/flag/record.json").unlink()
     found = [Revision(roots[2], f"v{k}", "c" * 40, r) for k, r in enumerate(roots[:2])]
     monkeypatch.setattr(timeline, "recent", lambda *_: (found, []))
-    seen, note = page_trend.versions(roots[2])
+    seen, note = trend.versions(roots[2])
     assert [v.names for v in seen] == [("v0", "v1"), ("working tree",)]
     assert note == ""
     assert seen[0].flags is not None
     assert seen[0].flags["L1"] == {"serious": 1}
     assert seen[1].flags is None
-    text = page_trend.trend_section(roots[2], measured.read(open_revision(roots[2])))
+    text = trend.trend_section(roots[2], measured.read(open_revision(roots[2])))
     assert isinstance(text, Markup)
     assert "v0, v1" in text
     assert "not searched" in text
 
 
 def test_outside_git_there_is_no_trend_and_no_failure(root: Path):
-    said = Facts(page_trend.trend_section(root, measured.read(open_revision(root)))).text
+    said = Facts(trend.trend_section(root, measured.read(open_revision(root)))).text
     assert "a trend needs two" in said

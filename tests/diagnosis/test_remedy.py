@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 from connectome_db import config, dvcfile, newproject
 from connectome_db.cli.main import app
 from connectome_db.config import Project
-from connectome_db.diagnosis import remedy, remedy_report, remedy_run
-from connectome_db.diagnosis.remedy import Remedy
-from connectome_db.diagnosis.remedy_metrics import Difference, score
-from connectome_db.diagnosis.remedy_run import Made
+from connectome_db.diagnosis.remedies import remedy, report, runs
+from connectome_db.diagnosis.remedies.region_metrics import Difference, score
+from connectome_db.diagnosis.remedies.remedy import Remedy
+from connectome_db.diagnosis.remedies.runs import Made
 from connectome_db.errors import ConfigError, RunError
 from connectome_db.phantom.acquire import AcquireConfig
 from connectome_db.phantom.simulate import SimulateConfig, simulate
@@ -113,7 +113,7 @@ def done(committed: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
     wish = remedy.wish_of(project, diagnosis(), "reprocess")
     tries = [remedy.plan(project, wish, v) for v in remedy.doses(project, wish.values, 2)]
     assert (root / "params.yaml").read_bytes() == params
-    return Done(root, params, data, tries, remedy_run.make(tries, run_here, truth=True))
+    return Done(root, params, data, tries, runs.make(tries, run_here, truth=True))
 
 
 def test_doses_go_the_proposed_way(committed: Path) -> None:
@@ -188,16 +188,16 @@ def test_the_truth_is_parted_and_complete(done: Done) -> None:
 
 def test_the_report_is_json_and_names_the_deficit(done: Done, tmp_path: Path) -> None:
     path = tmp_path / "remedy.json"
-    remedy_report.write_json(done.tries[0], done.made, path)
+    report.write_json(done.tries[0], done.made, path)
     told = json.loads(path.read_text())
     assert told["metric"] == "synapse_density"
     assert told["region"]["box_vx"] == [0, 64, 64, 8, 128, 128]
     assert told["outside"]["units"] == told["outside"]["identical"]
     assert len(told["tries"]) == 2
-    table = remedy_report.to_rich(done.tries[0], done.made)
+    table = report.to_rich(done.tries[0], done.made)
     assert table is not None
     with pytest.raises(ConfigError, match="cannot be written"):
-        remedy_report.write_json(done.tries[0], done.made, tmp_path / "no" / "remedy.json")
+        report.write_json(done.tries[0], done.made, tmp_path / "no" / "remedy.json")
 
 
 def test_there_and_back_again(committed: Path, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_there_and_back_again(committed: Path, tmp_path: Path) -> None:
     project = load(root)
     wish = remedy.wish_of(project, diagnosis(), "reprocess", "mine")
     plan = remedy.plan(project, wish, {"segment.seed_window_nm": 60})
-    made = remedy_run.make([plan], run_here)
+    made = runs.make([plan], run_here)
     assert made.kept is not None  # a single remedy was asked for, and stays
     assert made.before.truth is None
     reach = {s.stage: s for s in made.outside.stages}
@@ -217,19 +217,19 @@ def test_there_and_back_again(committed: Path, tmp_path: Path) -> None:
     assert set(params.decode().splitlines()) - set(written.splitlines()) == {"regions: {}", "overrides: {}"}
     # A second one has nothing to be compared with.
     with pytest.raises(RunError, match="--keep` or `--undo"):
-        remedy_run.reference(load(root))
+        runs.reference(load(root))
     # What a person adds afterwards is not lost by an undo.
     (root / "params.yaml").write_text(written + "# mine\n")
     with pytest.raises(ConfigError, match="edited after the remedy"):
-        remedy_run.undo(load(root), run_here)
+        runs.undo(load(root), run_here)
     (root / "params.yaml").write_text(written)
-    back = remedy_run.undo(load(root), run_here)
+    back = runs.undo(load(root), run_here)
     assert sum(c.computed for c in back.costs) == 0
     assert (back.differing, back.commit) == (0, open_revision(root, "HEAD").commit)
     assert (root / "params.yaml").read_bytes() == params
     assert tree(root / "data") == data
     with pytest.raises(ConfigError, match="no remedy to keep or to undo"):
-        remedy_run.keep(load(root))
+        runs.keep(load(root))
 
 
 def test_a_run_that_fails_says_how_to_go_on_and_back(committed: Path, tmp_path: Path) -> None:
@@ -241,26 +241,26 @@ def test_a_run_that_fails_says_how_to_go_on_and_back(committed: Path, tmp_path: 
         raise RunError("out of power")
 
     with pytest.raises(RunError, match=r"(?s)out of power.*--undo"):
-        remedy_run.make([plan], fails)
+        runs.make([plan], fails)
     assert (root / "params.yaml").read_bytes() != params
-    assert remedy_run.undo(load(root), run_here).differing == 0
+    assert runs.undo(load(root), run_here).differing == 0
     assert (root / "params.yaml").read_bytes() == params
 
 
 def test_only_a_committed_state_is_a_reference(committed: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(committed, tmp_path / "p", symlinks=True))
-    assert remedy_run.reference(load(root)).commit is not None
+    assert runs.reference(load(root)).commit is not None
     text = (root / "params.yaml").read_text()
     (root / "params.yaml").write_text(text + "# edited\n")
     with pytest.raises(RunError, match=r"params\.yaml is not as committed .*git commit"):
-        remedy_run.reference(load(root))
+        runs.reference(load(root))
     (root / "params.yaml").write_text(text)
     record = root / "data" / "graph" / "record.json"
     value = json.loads(record.read_text()) | {"units": "0" * 64}
     record.unlink()
     record.write_text(json.dumps(value))
     with pytest.raises(RunError, match="data/graph is not what HEAD has"):
-        remedy_run.reference(load(root))
+        runs.reference(load(root))
 
 
 def test_an_override_that_was_the_mistake_is_taken_back(committed: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A small phantom project: all thirteen stages over 2 x 2 x 2 blocks and more."""
+"""A small phantom project: all stages over 2 x 2 x 2 blocks and more."""
 
 from __future__ import annotations
 

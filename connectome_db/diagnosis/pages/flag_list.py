@@ -9,8 +9,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from connectome_db.diagnosis.measured import SEVERITIES, Flag, Quality
-from connectome_db.diagnosis.page_html import (
+from connectome_db.diagnosis.pages.html_tags import (  # fmt: skip
     Markup,
     box_um,
     command,
@@ -22,8 +21,9 @@ from connectome_db.diagnosis.page_html import (
     table,
     tag,
     text_of,
-)  # fmt: skip
-from connectome_db.diagnosis.page_trend import words
+)
+from connectome_db.diagnosis.pages.measured import SEVERITIES, Flag, Quality
+from connectome_db.diagnosis.pages.trend import words
 from connectome_db.regional.regions import FLAGS
 from connectome_db.viewing import viewer
 

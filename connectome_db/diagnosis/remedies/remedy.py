@@ -17,7 +17,7 @@ import numpy as np
 
 from connectome_db.config import Project, RegionSpec, load, parse_yaml, region_box
 from connectome_db.diagnosis.cells import KNOWN, BoxNm
-from connectome_db.diagnosis.remedy_metrics import DEFAULT
+from connectome_db.diagnosis.remedies.region_metrics import DEFAULT
 from connectome_db.errors import ConfigError, nearest
 from connectome_db.geometry import Box
 from connectome_db.regional import regions, yamltext

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from connectome_db.diagnosis import grids, heatmaps, page_charts
-from connectome_db.diagnosis.measured import LEVEL_NAMES, MEASURES, Measured, Quality, worst
-from connectome_db.diagnosis.page_html import Markup, join, number, percent, section, severity, table, tag, text_of
-from connectome_db.diagnosis.page_trend import words
-from connectome_db.diagnosis.shares import Shares
+from connectome_db.diagnosis.pages import charts, grids, heatmaps
+from connectome_db.diagnosis.pages.html_tags import (
+    Markup,
+    join,
+    number,
+    percent,
+    section,
+    severity,
+    table,
+    tag,
+    text_of,
+)
+from connectome_db.diagnosis.pages.measured import LEVEL_NAMES, MEASURES, Measured, Quality, worst
+from connectome_db.diagnosis.pages.shares import Shares
+from connectome_db.diagnosis.pages.trend import words
 from connectome_db.regional.neuroglancer import SixNm
 from connectome_db.schema.quality import LEVELS
 
@@ -137,6 +147,6 @@ def _figure(quality: Quality, m: Measured, hull: SixNm) -> Markup:
     else:
         parts.append(tag("p", "Measured by whole sections: no map in the plane.", class_="muted small"))
     if along is not None:
-        parts.append(page_charts.profile(along, f"{name} along z: mean, and the middle half of cells"))
+        parts.append(charts.profile(along, f"{name} along z: mean, and the middle half of cells"))
     parts.append(tag("p", f"{numbers}; {_DIRECTION[metric.worse]}.", class_="small"))
     return tag("article", *parts, class_="card", data_metric=metric.name)

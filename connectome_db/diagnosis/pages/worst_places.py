@@ -17,10 +17,10 @@ import matplotlib.image
 import numpy as np
 import numpy.typing as npt
 
-from connectome_db.diagnosis.measured import F64, Measured, Quality
-from connectome_db.diagnosis.page_flags import view_command, voxel_at
-from connectome_db.diagnosis.page_html import Markup, box_um, command, data_uri, section, tag
-from connectome_db.diagnosis.page_trend import words
+from connectome_db.diagnosis.pages.flag_list import view_command, voxel_at
+from connectome_db.diagnosis.pages.html_tags import Markup, box_um, command, data_uri, section, tag
+from connectome_db.diagnosis.pages.measured import F64, Measured, Quality
+from connectome_db.diagnosis.pages.trend import words
 from connectome_db.errors import ConnectomeError
 from connectome_db.geometry import Box
 from connectome_db.regional.neuroglancer import SixNm

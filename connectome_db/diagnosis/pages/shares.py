@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from connectome_db.diagnosis.measured import F64, Quality
+from connectome_db.diagnosis.pages.measured import F64, Quality
 from connectome_db.regional.neuroglancer import SixNm
 
 U64 = npt.NDArray[np.uint64]

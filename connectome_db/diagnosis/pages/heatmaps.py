@@ -16,9 +16,9 @@ mpl.use("Agg")
 import matplotlib.image
 import numpy as np
 
-from connectome_db.diagnosis.grids import Plane
-from connectome_db.diagnosis.measured import F64, Measured
-from connectome_db.diagnosis.page_html import Markup, data_uri, ends_of, join, number, tag, unit_of
+from connectome_db.diagnosis.pages.grids import Plane
+from connectome_db.diagnosis.pages.html_tags import Markup, data_uri, ends_of, join, number, tag, unit_of
+from connectome_db.diagnosis.pages.measured import F64, Measured
 from connectome_db.regional.neuroglancer import SixNm
 from connectome_db.schema.quality import Worse
 

@@ -13,10 +13,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from connectome_db.diagnosis.remedy import FORMAT, Remedy
-from connectome_db.diagnosis.remedy_metrics import PROXIES, Difference
-from connectome_db.diagnosis.remedy_proof import Cost, Outside
-from connectome_db.diagnosis.remedy_run import Made, Truth, Try
+from connectome_db.diagnosis.remedies.proof import Cost, Outside
+from connectome_db.diagnosis.remedies.region_metrics import PROXIES, Difference
+from connectome_db.diagnosis.remedies.remedy import FORMAT, Remedy
+from connectome_db.diagnosis.remedies.runs import Made, Truth, Try
 from connectome_db.errors import ConfigError
 from connectome_db.regional.yamltext import inline
 

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 
 from connectome_db import revisions
 from connectome_db.config import Project
-from connectome_db.diagnosis.measured import LEVEL_NAMES, SEVERITIES, Quality
-from connectome_db.diagnosis.page_flags import expectations_section, flags_section, in_short
-from connectome_db.diagnosis.page_html import Markup, box_um, document, join, section, table, tag
-from connectome_db.diagnosis.page_layers import maps_section, status_of, status_section
-from connectome_db.diagnosis.page_trend import trend_section
-from connectome_db.diagnosis.page_worst import worst_section
-from connectome_db.diagnosis.shares import Shares, shares
+from connectome_db.diagnosis.pages.flag_list import expectations_section, flags_section, in_short
+from connectome_db.diagnosis.pages.html_tags import Markup, box_um, document, join, section, table, tag
+from connectome_db.diagnosis.pages.layer_list import maps_section, status_of, status_section
+from connectome_db.diagnosis.pages.measured import LEVEL_NAMES, SEVERITIES, Quality
+from connectome_db.diagnosis.pages.shares import Shares, shares
+from connectome_db.diagnosis.pages.trend import trend_section
+from connectome_db.diagnosis.pages.worst_places import worst_section
 from connectome_db.errors import ConnectomeError
 from connectome_db.viewing import viewer
 from connectome_db.viewing.volumeserver import HOST

@@ -12,7 +12,7 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 
-from connectome_db.diagnosis.page_style import CSS, SCRIPT
+from connectome_db.diagnosis.pages.style import CSS, SCRIPT
 
 _MARKS = {
     **{"serious": "▲", "error": "▲", "warning": "◆", "info": "●", "no flags": "○"},

@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from connectome_db.diagnosis import grids, heatmaps, page_charts
-from connectome_db.diagnosis.measured import LEVEL_NAMES, LEVELS_DOWN, Quality, read
-from connectome_db.diagnosis.page import provenance
-from connectome_db.diagnosis.page_html import (
+from connectome_db.diagnosis.pages import charts, grids, heatmaps
+from connectome_db.diagnosis.pages.dataset_page import provenance
+from connectome_db.diagnosis.pages.html_tags import (  # fmt: skip
     Markup,
     box_um,
     command,
@@ -23,8 +22,9 @@ from connectome_db.diagnosis.page_html import (
     table,
     tag,
     text_of,
-)  # fmt: skip
-from connectome_db.diagnosis.page_trend import words
+)
+from connectome_db.diagnosis.pages.measured import LEVEL_NAMES, LEVELS_DOWN, Quality, read
+from connectome_db.diagnosis.pages.trend import words
 from connectome_db.regional.neuroglancer import SixNm
 from connectome_db.revisions import Revision
 from connectome_db.schema.quality import LEVELS, METRICS
@@ -115,8 +115,8 @@ def _difference(diagnosis: Plain) -> Markup:
             f", 95 % interval {percent(ends[0])} to {percent(ends[1])}" if ends else ""
         )
         ticks = [(v, percent(v)) for v in known] + [(0.0, "0")]
-        axis = page_charts.span(known)
-        plot = page_charts.whisker(
+        axis = charts.span(known)
+        plot = charts.whisker(
             relative, ends, axis, title, bad=bool(d.get("real")), ticks=_apart(ticks, axis), width=460.0
         )
         parts.append(tag("figure", plot, tag("figcaption", f"{title}, against {_reference(diagnosis)}.")))
@@ -177,7 +177,7 @@ def _link(level: str, step: Plain | None, enters: str | None, axis: tuple[float,
     kind = " ".join(c for c, on in (("cause", bool(mark)), ("differs", step["differs"])) if on)
     return tag(
         "li", mark, head, tag("p", words(step["metric"])),
-        page_charts.whisker(_effect(step), step.get("ci95"), axis, told(step), bad=step["differs"] and step["worse"],
+        charts.whisker(_effect(step), step.get("ci95"), axis, told(step), bad=step["differs"] and step["worse"],
                             width=180.0),
         tag("p", told(step), class_="small"), tag("p", _state(step), class_="small muted"),
         class_=kind or None, data_level=level,
@@ -187,7 +187,7 @@ def _link(level: str, step: Plain | None, enters: str | None, axis: tuple[float,
 def _axis(steps: Sequence[Plain]) -> tuple[float, float]:
     """An axis that holds the effects of all steps and their intervals."""
     every = (v for s in steps for v in (s.get("effect"), *(s.get("ci95") or ())))
-    return page_charts.span([float(v) for v in every if v is not None])
+    return charts.span([float(v) for v in every if v is not None])
 
 
 def _effect(step: Plain) -> float:
@@ -244,7 +244,7 @@ def _map(level: str, step: Plain, quality: Quality, hull: SixNm, frames: Sequenc
     if plane is not None:
         head.append(heatmaps.draw(plane, m.metric.worse, m.metric.measure, title, frames, heatmaps.usual_of(m)))
     if along is not None:
-        head.append(page_charts.profile(along, f"{name} along z"))
+        head.append(charts.profile(along, f"{name} along z"))
     return tag("article", *head, tag("p", numbers, class_="small"), class_="card", data_metric=step["metric"])
 
 
@@ -290,7 +290,7 @@ def _metrics(diagnosis: Plain) -> Markup:
         tag("tr", tag("td", s["level"]), tag("td", words(s["metric"])),
             tag("td", text_of(s["region"], s["measure"]), class_="number"),
             tag("td", text_of(s["reference"], s["measure"]), class_="number"),
-            tag("td", page_charts.whisker(_effect(s), s.get("ci95"), axis, told(s),
+            tag("td", charts.whisker(_effect(s), s.get("ci95"), axis, told(s),
                                           bad=s["differs"] and s["worse"], width=180.0)),
             tag("td", told(s)), tag("td", f"{s['q_value']:.2g}", class_="number"), tag("td", _state(s)))
         for s in steps

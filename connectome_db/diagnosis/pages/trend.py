@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from connectome_db.diagnosis.measured import LEVEL_NAMES, MEASURES, SEVERITIES, Quality, read
-from connectome_db.diagnosis.page_charts import sparkline
-from connectome_db.diagnosis.page_html import Markup, section, table, tag, text_of
+from connectome_db.diagnosis.pages.charts import sparkline
+from connectome_db.diagnosis.pages.html_tags import Markup, section, table, tag, text_of
+from connectome_db.diagnosis.pages.measured import LEVEL_NAMES, MEASURES, SEVERITIES, Quality, read
 from connectome_db.errors import RevisionError
 from connectome_db.revisions import Revision, open_revision
 from connectome_db.versions.identity import timeline

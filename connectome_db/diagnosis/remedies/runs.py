@@ -18,10 +18,10 @@ import numpy as np
 
 from connectome_db import newproject
 from connectome_db.config import STATE, Project
-from connectome_db.diagnosis.remedy import Remedy
-from connectome_db.diagnosis.remedy_metrics import Difference, deficit_of, measure, score
-from connectome_db.diagnosis.remedy_proof import Cost, Outside, costs, prove
-from connectome_db.diagnosis.remedy_truth import Against, in_and_out
+from connectome_db.diagnosis.remedies.against_truth import Against, in_and_out
+from connectome_db.diagnosis.remedies.proof import Cost, Outside, costs, prove
+from connectome_db.diagnosis.remedies.region_metrics import Difference, deficit_of, measure, score
+from connectome_db.diagnosis.remedies.remedy import Remedy
 from connectome_db.errors import ConfigError, ConnectomeError, RevisionError, RunError
 from connectome_db.geometry import Box
 from connectome_db.query.compare.changes import SAME, load_ledgers

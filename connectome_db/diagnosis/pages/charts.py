@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from connectome_db.diagnosis.grids import Profile
-from connectome_db.diagnosis.page_html import Markup, ends_of, join, number, tag
+from connectome_db.diagnosis.pages.grids import Profile
+from connectome_db.diagnosis.pages.html_tags import Markup, ends_of, join, number, tag
 
 WIDTH, HEIGHT = 300.0, 96.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 8.0, 8.0, 30.0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from connectome_db import revisions
-from connectome_db.diagnosis.measured import LEVEL_NAMES, MEASURES, Flag, Quality
-from connectome_db.diagnosis.page import package_version
-from connectome_db.diagnosis.page_flags import difference
-from connectome_db.diagnosis.page_html import box_um, number, percent, text_of
-from connectome_db.diagnosis.page_layers import share_text, status_of
-from connectome_db.diagnosis.page_trend import words
-from connectome_db.diagnosis.shares import Shares
+from connectome_db.diagnosis.pages.dataset_page import package_version
+from connectome_db.diagnosis.pages.flag_list import difference
+from connectome_db.diagnosis.pages.html_tags import box_um, number, percent, text_of
+from connectome_db.diagnosis.pages.layer_list import share_text, status_of
+from connectome_db.diagnosis.pages.measured import LEVEL_NAMES, MEASURES, Flag, Quality
+from connectome_db.diagnosis.pages.shares import Shares
+from connectome_db.diagnosis.pages.trend import words
 
 MOST_FLAGS = 20
 """Gradients that the note lists; the sentence before them says how many there are."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from connectome_db.diagnosis.measured import F64, Measured
+from connectome_db.diagnosis.pages.measured import F64, Measured
 from connectome_db.regional.neuroglancer import SixNm
 
 MOST_BINS = 96
