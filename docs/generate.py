@@ -26,6 +26,7 @@ from connectome_db.config import Dataset, Launch, RegionSpec
 from connectome_db.networks import registry
 from connectome_db.schema.all import OUTPUTS
 from connectome_db.schema.provenance import PROVENANCE
+from connectome_db.schema.quality_views import FUNCTIONS, VIEWS
 from connectome_db.spec import RAW, AnyStage, Table, Volume
 from connectome_db.stages.pipeline import STAGES
 
@@ -86,6 +87,12 @@ def tables() -> str:
     parts.append("## Provenance\n")
     parts.append("These views gather the records of all stages; see [provenance](../provenance.md).\n")
     parts += [_table(t, "###", unit=False) for t in PROVENANCE]
+    parts.append(
+        "## Quality\n\nViews that join what was measured to synapses and connections by their place, and two functions that stand "
+        "in `FROM`. See [Quality in queries](../quality-in-queries.md).\n"
+    )
+    parts += [_table(t, "###", unit=False) for t in VIEWS]
+    parts += [_table(f.table, "###", unit=False) for f in FUNCTIONS.values()]
     return "\n".join(parts)
 
 

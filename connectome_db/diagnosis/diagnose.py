@@ -141,7 +141,7 @@ class _Case:
     rules: Rules
 
     def look(self, candidate: where.Candidate, sparse: Sequence[where.Candidate] = (), tried: int = 1) -> Diagnosis:
-        """Diagnose one box. `sparse`: boxes with fewer synapses than chance allows; `tried`: how many boxes are looked at.
+        """Diagnose one box of `tried`. `sparse` are boxes with fewer synapses than chance allows.
 
         Who looks in many places finds a difference in one of them: p-values of the wiring are multiplied (Bonferroni).
         """
