@@ -9,6 +9,7 @@ import pytest
 from connectome_db.query import named
 from connectome_db.schema.all import TABLES
 from connectome_db.schema.provenance import PROVENANCE
+from connectome_db.schema.quality_views import FUNCTIONS, VIEWS
 from connectome_db.stages.pipeline import STAGES
 from tests.docs.pages import PAGES, ROOT, Line, blocks, command_lines, generate, parse
 
@@ -30,7 +31,7 @@ def test_a_command_line_parses(line: Line) -> None:
     if path == ("query",) and rest and not rest[0].isupper():
         assert rest[0] in named.list_queries(ROOT)
     if path == ("tables",) and rest:
-        assert rest[0] in {*TABLES, *(t.name for t in PROVENANCE)}
+        assert rest[0] in {*TABLES, *FUNCTIONS, *(t.name for t in (*PROVENANCE, *VIEWS))}
 
 
 def test_what_does_not_parse_is_noticed() -> None:
