@@ -88,8 +88,9 @@ def tables() -> str:
     parts.append("These views gather the records of all stages; see [provenance](../provenance.md).\n")
     parts += [_table(t, "###", unit=False) for t in PROVENANCE]
     parts.append(
-        "## Quality\n\nViews that join what was measured to synapses and connections by their place, and two functions\n"
-        "that stand in `FROM`. See [Quality in queries](../quality-in-queries.md).\n"
+        "## Quality\n\n"
+        "Views that join what was measured to synapses and connections by their place, and two functions that stand in\n"
+        "`FROM`. See [Quality in queries](../quality-in-queries.md).\n"
     )
     parts += [_table(t, "###", unit=False) for t in VIEWS]
     parts += [_table(f.table, "###", unit=False) for f in FUNCTIONS.values()]
