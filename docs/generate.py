@@ -89,7 +89,7 @@ def tables() -> str:
     parts += [_table(t, "###", unit=False) for t in PROVENANCE]
     parts.append(
         "## Quality\n\n"
-        "Views that join what was measured to synapses and connections by their place, and two functions that stand in\n"
+        "Views that join what was measured to synapses and connections by their place, and two functions for\n"
         "`FROM`. See [Quality in queries](../quality-in-queries.md).\n"
     )
     parts += [_table(t, "###", unit=False) for t in VIEWS]
