@@ -153,7 +153,7 @@ def in_words(d: Diagnosis) -> str:
         return f"Artefact: {d.cause.name}. {d.cause.says}. It enters at {d.cause.layer}.{wiring}"
     if d.verdict == "biology":
         return "No artefact found: the difference is real and no layer before it is off: consistent with biology."
-    return "No difference that chance could not make, and no layer that is off."
+    return "No difference: that of the wiring is within chance, and no layer is off by enough to be a cause."
 
 
 def report(d: Diagnosis) -> list[RenderableType]:
