@@ -10,9 +10,9 @@ import pytest
 
 from connectome_db.catalog import Catalog, default_url
 from connectome_db.errors import RunError
-from connectome_db.schema.all import OUTPUTS
 from tests import tiny_project
 from tests import tiny_rows as t
+from tests.tiny_project import KINDS
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def project(tmp_path: Path) -> Path:
 
 def test_rebuild_tells_what_the_records_say(project: Path) -> None:
     with Catalog(default_url(project)) as catalog:
-        assert catalog.rebuild(project) == len(OUTPUTS)
-        assert {s.stage for s in catalog.stages(project)} == set(OUTPUTS)
+        assert catalog.rebuild(project) == len(KINDS)
+        assert {s.stage for s in catalog.stages(project)} == set(KINDS)
         assert [m.model_id for m in catalog.models()] == [t.MODEL]
         runs = {r.stage: r for r in catalog.runs(limit=100)}
         assert (runs["segment"].units_computed, runs["segment"].units_reused) == (1, 1)
@@ -89,9 +89,9 @@ def test_many_writers_at_once(project: Path) -> None:
             catalog.record_run(project, stage)
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(enter, [*OUTPUTS, *OUTPUTS]))
+        list(pool.map(enter, [*KINDS, *KINDS]))
     with Catalog(url) as catalog:
-        assert len(catalog.runs(100)) == len(OUTPUTS)
+        assert len(catalog.runs(100)) == len(KINDS)
         assert len(catalog.datasets()) == 1
 
 
@@ -100,14 +100,14 @@ def test_writers_in_other_processes(project: Path) -> None:
         "import sys; from pathlib import Path; from connectome_db.catalog import Catalog, default_url\n"
         "p = Path(sys.argv[1])\nfor s in sys.argv[2:]: Catalog(default_url(p)).record_run(p, s)"
     )
-    halves = [list(OUTPUTS)[:7], list(OUTPUTS)[5:]]
+    halves = [list(KINDS)[:7], list(KINDS)[5:]]
     running = [
         subprocess.Popen([sys.executable, "-c", program, str(project), *stages], cwd=Path(__file__).parents[1])
         for stages in halves
     ]
     assert [p.wait(timeout=60) for p in running] == [0, 0]
     with Catalog(default_url(project)) as catalog:
-        assert len(catalog.runs(100)) == len(OUTPUTS)
+        assert len(catalog.runs(100)) == len(KINDS)
 
 
 def test_errors(project: Path, tmp_path: Path) -> None:

@@ -225,7 +225,8 @@ def test_a_stage_that_has_units_takes_overrides_and_so_does_a_model(tmp_path: Pa
     found = {f"{stage}.{k}": v for stage, items in p.overrides.items() for o in items for k, v in o.values.items()}
     assert found == wanted
     kinds = {s.name: effect.kind_of(p, s) for s in STAGES}
-    assert [n for n, kind in kinds.items() if kind == "once"] == ["align", "reconcile", "agglomerate", "graph"]
+    once = ["align", "reconcile", "agglomerate", "graph", "measure_graph", "flag"]
+    assert [n for n, kind in kinds.items() if kind == "once"] == once
 
 
 BOXES = {
