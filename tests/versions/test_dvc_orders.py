@@ -25,7 +25,7 @@ from connectome_db.stages.pipeline import STAGES
 from connectome_db.versions.keep.gc import collect
 from tests.pipeline.conftest import tree
 
-LAST = ("agglomerate", "graph")
+LAST = ("agglomerate", "graph", "measure_graph", "flag")
 
 
 def load(root: Path) -> Project:

@@ -28,7 +28,7 @@ from connectome_db.stages.pipeline import STAGES
 from connectome_db.versions import impact_of
 
 Key = tuple[str, int]
-SOLVES = {"align", "reconcile", "agglomerate", "graph"}
+SOLVES = {"align", "reconcile", "agglomerate", "graph", "measure_graph", "flag"}
 BOX = ("z0", "y0", "x0", "z1", "y1", "x1")
 
 
@@ -170,7 +170,7 @@ def test_a_section(ledger: Ledger, db: Database) -> None:
     direct, possible = ledger.of_pixels(9, None)
     found = impact.of_section(db, 9)
     assert counted(db, found) == wanted(ledger, direct, possible)
-    assert found.solves == ("align", "reconcile", "agglomerate", "graph")
+    assert found.solves == ("align", "reconcile", "agglomerate", "graph", "measure_graph", "flag")
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,9 @@ def test_a_tile_that_no_block_shows(own_history: Path) -> None:
         told = counted(db, impact.of_tile(db, "far.png"))
         assert [told[f"{s} units"][0] for s in ("ingest", "montage", "match", "render", "segment")] == [1, 1, 2, 0, 0]
         assert told["supervoxels"][0] == told["edges"][0] == 0
-        assert run_query(db, "impact_of_tile", {"tile": "far.png"})["direct"].to_pylist().count(True) == 4
+        assert (
+            run_query(db, "impact_of_tile", {"tile": "far.png"})["direct"].to_pylist().count(True) == 5
+        )  # ingest, montage, match twice, measure_raw
 
 
 def test_sql_says_the_same(ledger: Ledger, db: Database) -> None:
@@ -314,7 +316,8 @@ def test_unknown_names_name_the_nearest(ledger: Ledger, db: Database) -> None:
 
 
 def test_before_the_image_is_made(own_history: Path) -> None:
-    for stage in ("render", "mask", "segment", "overlap", "reconcile", "score", "agglomerate", "synapses", "graph"):
+    made = [s.name for s in STAGES]
+    for stage in made[made.index("render") :]:
         for folder in ("data", "provenance"):
             (own_history / folder / stage).rename(own_history / folder / f"was-{stage}")
     with open_database(own_history) as db:

@@ -93,7 +93,7 @@ def test_without_data_all_is_taken_from_the_store(own_history: Path) -> None:
     shutil.rmtree(own_history / "data")
     seen = look(own_history)
     assert all(s.count(STORED) == len(s.plan) and not s.guessed for s in seen.stages)
-    assert sum(len(s.plan) for s in seen.stages) == 265
+    assert sum(len(s.plan) for s in seen.stages) == 309
 
 
 def test_one_parameter_of_a_stage_that_runs_once(own_history: Path) -> None:
@@ -102,6 +102,8 @@ def test_one_parameter_of_a_stage_that_runs_once(own_history: Path) -> None:
     assert {s.stage: report.why(s, ()) for s in seen.stages if len(s.stale)} == {
         "agglomerate": ["threshold 0.6 → 0.5"],
         "graph": ["input: agglomerate"],
+        "measure_graph": ["input: agglomerate, graph"],
+        "flag": ["input: measure_graph"],
     }
     check_against_run(seen, run_all(config.load(own_history, STAGES)))
 
@@ -167,7 +169,8 @@ def test_an_edit_of_a_kernel_reaches_the_stages_that_import_it(own_history: Path
     run.write_text(run.read_text().replace('"dirty": false', '"dirty": true'))
     assert of(look(own_history), "score").reasons.code == ("kernels.contact?",)
     assert states(seen)["score"] == (0, 0, 0, 32)
-    assert {s.stage for s in seen.stages if s.count(PERHAPS)} == {"agglomerate", "graph"}
+    after = {"agglomerate", "graph", "measure_volume", "measure_graph", "flag"}
+    assert {s.stage for s in seen.stages if s.count(PERHAPS)} == after
     outcomes = run_all(config.load(own_history, STAGES))  # the code that runs is the old one: equal contacts
     check_against_run(seen, outcomes)
     assert (outcomes["score"].computed, outcomes["agglomerate"].computed) == (32, 0)

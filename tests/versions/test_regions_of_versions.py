@@ -34,7 +34,7 @@ def test_the_units_shown_are_those_that_an_override_makes_run(own_history: Path)
     touched = {stage: (n, of) for stage, n, of in effect.units(p, regions.region(p, "dark").box)}
     assert touched["segment"] == (3, 32)
     assert touched["overlap"][0] > 0
-    assert set(touched) == {"render", "mask", "segment", "overlap", "score", "synapses"}
+    assert set(touched) == {"render", "mask", "segment", "overlap", "score", "synapses", "measure_volume"}
     (warning,) = effect.conflicts(p)
     assert "set by corner (80) and by dark (60), which share 1 of 32 units: dark comes later" in warning
     prepared, outcome = runner.run_units(p, "segment")
