@@ -122,7 +122,7 @@ def test_a_line_of_code_redoes_its_stage_alone_and_a_comment_nothing(done: Proje
     real = edits.package_with(tmp_path / "real", "stages.agglomerate", *_sharper(merge))
     computed = edits.run_with(real, project.root)
     assert computed["agglomerate"] == 1
-    assert {s for s, n in computed.items() if n} <= {"agglomerate", "graph", "score"}
+    assert {s for s, n in computed.items() if n} <= {"agglomerate", "graph", "score", "measure_graph", "flag"}
     scratch = copy_of(project.root, tmp_path / "scratch")
     edits.run_with(real, scratch.root)
     assert differing(project.root / "data", scratch.root / "data") == []
