@@ -17,7 +17,7 @@ Bool = npt.NDArray[np.bool_]
 cv2.setNumThreads(1)
 
 _PATCH_PX = 256
-_PATCHES = 16
+_LEAST_PX = 32
 
 
 @dataclass(frozen=True)
@@ -73,22 +73,35 @@ def sharpness(tile: U8, valid: Bool) -> float:
     """Share of the power above the noise that lies between 0.1 and 0.3 cycles/px; defocus takes it away first.
 
     Spectral sharpness as in Vladar, Postek and Davidson (1998, Scanning 20), over at most 16 valid patches of 256 px;
-    the noise floor is the power above 0.42 cycles/px.
+    the noise floor is the power above 0.42 cycles/px. Where none is wholly valid (in a small tile that is one patch,
+    one speck at the border is enough), patches are halved, down to 32 px; 0 when not even such a one is.
     """
     size = min(_PATCH_PX, *tile.shape)
+    power = _power(tile, valid, size)
+    while power is None and size >= 2 * _LEAST_PX:
+        size //= 2
+        power = _power(tile, valid, size)
+    if power is None:
+        return 0.0
+    radius = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
+    signal = np.maximum(power - float(np.median(power[(radius > 0.42) & (radius < 0.5)])), 0.0)
+    whole = float(signal[(radius > 2.5 / size) & (radius < 0.42)].sum())
+    return float(signal[(radius >= 0.1) & (radius < 0.3)].sum()) / whole if whole > 0 else 0.0
+
+
+def _power(tile: U8, valid: Bool, size: int) -> npt.NDArray[np.float64] | None:
+    """Sum of the power spectra (size, size // 2 + 1) of up to 16 wholly valid patches; None when there is none."""
     rows = np.unique(np.linspace(0, tile.shape[0] - size, 4).astype(int))
     cols = np.unique(np.linspace(0, tile.shape[1] - size, 4).astype(int))
     window = np.hanning(size)[:, None] * np.hanning(size)[None, :]
-    power = np.zeros((size, size // 2 + 1))
+    power, seen = np.zeros((size, size // 2 + 1)), 0
     for y in rows.tolist():
         for x in cols.tolist():
             if valid[y : y + size, x : x + size].all():
                 patch = tile[y : y + size, x : x + size].astype(np.float64)
                 power += np.abs(np.fft.rfft2((patch - patch.mean()) * window)) ** 2
-    radius = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
-    signal = np.maximum(power - float(np.median(power[(radius > 0.42) & (radius < 0.5)])), 0.0)
-    whole = float(signal[(radius > 2.5 / size) & (radius < 0.42)].sum())
-    return float(signal[(radius >= 0.1) & (radius < 0.3)].sum()) / whole if whole > 0 else 0.0
+                seen += 1
+    return power if seen else None
 
 
 def membrane_contrast(tile: U8, valid: Bool, noise: float) -> float:

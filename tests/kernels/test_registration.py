@@ -80,6 +80,15 @@ def test_tile_quality_orders_tiles() -> None:
     assert tile_quality(np.zeros((64, 64), np.uint8)).valid_fraction == 0
 
 
+def test_a_dark_speck_at_the_rim_does_not_take_a_small_tiles_sharpness() -> None:
+    tile = np.clip(scene(4, 251), 5, 255).astype(np.uint8)
+    whole = tile_quality(tile).sharpness
+    tile[:16, 100:116] = 0
+    spotted = tile_quality(tile)
+    assert spotted.valid_fraction < 1
+    assert spotted.sharpness == pytest.approx(whole, rel=0.15)
+
+
 @pytest.mark.parametrize("model", ["translation", "rigid", "affine"])
 def test_place_tiles_survives_outliers(model: str) -> None:
     rng = np.random.default_rng(6)
