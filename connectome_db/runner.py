@@ -344,6 +344,7 @@ def run_units(
     name = executor or project.launch.executor or ("mpi" if workers else "serial")
     done = done_units(prepared, store, same_environment=project.launch.same_environment)
     todo = pending(prepared, done, part)
+    workers = min(workers, len(todo))  # a worker without a unit would only load the libraries
     run_id = uuid.uuid4().hex[:16]
     if name == "mpi" and (part is not None or len(todo) == 1 or not workers):
         name = "serial"  # nothing to share: starting ranks would cost more than the work

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy  # its parts load when they are used: stats takes a second
 
 from connectome_db.diagnosis.cells import BoxNm, Cells
 
@@ -191,8 +191,8 @@ def estimate(s: Sample) -> Comparison | None:
         usual[s.stratum == k] = mean
     se = _error(s, usual, inside, outside)
     effect = float(mean_in - mean_out)
-    reach = float(stats.t.ppf(0.975, n_out - 1)) * se
-    p = float(2 * stats.t.sf(abs(effect) / se, n_out - 1)) if se > 0 else float(effect == 0)
+    reach = float(scipy.stats.t.ppf(0.975, n_out - 1)) * se
+    p = float(2 * scipy.stats.t.sf(abs(effect) / se, n_out - 1)) if se > 0 else float(effect == 0)
     m = s.cells.metric
     return Comparison(
         m.name, m.layer, m.measure, mean_in, mean_out, effect, se, (effect - reach, effect + reach), p,
@@ -242,4 +242,4 @@ def _spread(s: Sample, outside: Bool) -> float:
 
 def false_discovery(p: list[float]) -> list[float]:
     """q-values of Benjamini and Hochberg (1995, J. R. Stat. Soc. B 57(1)) for p-values in any order."""
-    return [float(v) for v in stats.false_discovery_control(p, method="bh")] if p else []
+    return [float(v) for v in scipy.stats.false_discovery_control(p, method="bh")] if p else []

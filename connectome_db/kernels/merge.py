@@ -101,7 +101,7 @@ def agglomerate(
     )
 
 
-@numba.njit(cache=False)  # type: ignore[untyped-decorator, unused-ignore]  # numba ships no types
+@numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]  # numba ships no types
 def _slot(table: I64, ends: I64, u: int, v: int) -> int:
     """Where the pair (u, v) is in the open-addressed table of edges, or the free place where it would go.
 
@@ -118,7 +118,7 @@ def _slot(table: I64, ends: I64, u: int, v: int) -> int:
     return int(at)
 
 
-@numba.njit(cache=False)  # type: ignore[untyped-decorator, unused-ignore]  # numba ships no types
+@numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]  # numba ships no types
 def _settle(heap: I64, place: I64, mass: F64, count: int, hole: int) -> None:
     """Restore the heap of edges (highest score first, then lowest edge) around `hole`; place[e] is where e is."""
     item = heap[hole]
@@ -149,7 +149,7 @@ def _settle(heap: I64, place: I64, mass: F64, count: int, hole: int) -> None:
     place[item] = hole
 
 
-@numba.njit(cache=False)  # type: ignore[untyped-decorator, unused-ignore]  # numba ships no types
+@numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]  # numba ships no types
 def _merge(  # noqa: PLR0912, PLR0915  # one compiled loop over arrays that it shares
     parent: I64,
     name: I64,

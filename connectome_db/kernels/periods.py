@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import signal, stats
+import scipy  # its parts load when they are used: signal and stats take a second, which every command would pay
 
 from connectome_db.kernels.cell_maps import robust_spread
 from connectome_db.kernels.surrogates import Likeness, draw, tail_p, value_table
@@ -73,7 +73,7 @@ def odd_sections(series: F64, most: int = 3) -> list[Run]:
     out: list[Run] = []
     for i in np.argsort(-np.abs(depart), kind="stable")[:most]:
         score = abs(float(depart[i])) / spread if spread > 0 else (np.inf if depart[i] else 0.0)
-        p = min(1.0, 2 * len(series) * float(stats.t.sf(score, _TAIL_FREEDOM)))
+        p = min(1.0, 2 * len(series) * float(scipy.stats.t.sf(score, _TAIL_FREEDOM)))
         out.append(Run(int(i), int(i) + 1, float(depart[i]), max(p, 1e-6)))
     return out
 
@@ -177,7 +177,7 @@ def period(series: F64, n: int, rng: np.random.Generator) -> Period | None:
         return None
     frequency = frequencies(len(series))
     waves = Waves(np.flatnonzero(good).astype(np.float64), frequency)
-    v = np.asarray(signal.detrend(series[good]), dtype=np.float64)
+    v = np.asarray(scipy.signal.detrend(series[good]), dtype=np.float64)
     seen = waves.power(v[None])[0]
     at = int(np.argmax(seen))
     fit, amplitude = waves.fit(v, at)
@@ -188,6 +188,6 @@ def period(series: F64, n: int, rng: np.random.Generator) -> Period | None:
     told = []
     # Red noise has its power at long periods and white noise at all: the null is whichever excuses the peak better.
     for rho in sorted({0.0, follows(v - fit)}):
-        drawn = np.asarray(signal.detrend(_surrogates(v, rho, n, rng), axis=1), dtype=np.float64)
+        drawn = np.asarray(scipy.signal.detrend(_surrogates(v, rho, n, rng), axis=1), dtype=np.float64)
         told.append(tail_p(odds(waves.power(drawn).max(axis=1)), float(odds(seen[at : at + 1])[0])))
     return Period(float(1 / frequency[at]), amplitude, max(told))

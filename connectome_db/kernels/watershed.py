@@ -108,7 +108,7 @@ def supervoxels(affinity: U8, tissue: Mask, voxel_nm: NM3, options: WatershedOpt
     return np.ascontiguousarray(np.maximum(core, 0))
 
 
-@numba.njit(cache=False)  # type: ignore[untyped-decorator, unused-ignore]  # numba ships no types
+@numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]  # numba ships no types
 def _flood(labels: I32, affinity: U8, stride: npt.NDArray[np.int64], floor: int) -> None:  # noqa: PLR0912  # one compiled loop
     """Grow labels > 0 over labels == 0 in place, strongest edge first, first in first out among equals.
 
