@@ -14,9 +14,9 @@ from ruamel.yaml.error import YAMLError
 
 from connectome_db.errors import ConfigError, nearest
 from connectome_db.geometry import Box, box_of
+from connectome_db.lists.specs import AnnotationList, SkeletonFolder, SynapseList
 from connectome_db.qa.settings import QaParams
 from connectome_db.spec import NM3, AnyStage, Params
-from connectome_db.synapselists import SynapseList
 
 STATE = ".connectome"
 """Folder of a project's local state: store, locks, caches, catalog. Not in git."""
@@ -43,6 +43,10 @@ class Dataset(BaseModel):
     """Grey values of 16-bit tiles that become 0 and 255."""
     synapses: SynapseList | None = None
     """For a connectome made elsewhere: the list of synapses it is imported from, instead of tiles."""
+    annotations: tuple[AnnotationList, ...] = ()
+    """For the same: tables that say something about its neurons."""
+    skeletons: SkeletonFolder | None = None
+    """For the same: a folder of skeletons."""
 
 
 class RegionSpec(BaseModel):

@@ -12,9 +12,10 @@ from ruamel.yaml import YAML
 
 from connectome_db import config, dvcfile, newproject
 from connectome_db.errors import ConfigError, SourceError, nearest
+from connectome_db.lists.specs import SynapseList
 from connectome_db.spec import NM3
 from connectome_db.stages.imported import STAGES
-from connectome_db.synapselists import SynapseList, guess, read_columns
+from connectome_db.synapselists import guess, read_columns
 
 UNKNOWN_NM: NM3 = (1.0, 1.0, 1.0)
 """A list of edges has no voxels; the project still needs a size for them."""

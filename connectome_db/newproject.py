@@ -14,10 +14,10 @@ from typing import IO, Any
 
 from connectome_db import config, dvcfile, paramsfile
 from connectome_db.errors import ConfigError, RunError, nearest
+from connectome_db.lists.specs import SynapseList
 from connectome_db.manifest import origin_of, read_manifest
 from connectome_db.networks import registry
 from connectome_db.spec import NM3, AnyStage
-from connectome_db.synapselists import SynapseList
 
 LAUNCH = """\
 # How work is started. Not hashed: nothing here can change a result.

@@ -34,8 +34,8 @@ def _plain(value: Any) -> Any:
 def _section(model: type[BaseModel], values: Mapping[str, Any]) -> CommentedMap:
     out = CommentedMap()
     for name, field in model.model_fields.items():
-        if name == "synapses" and values[name] is None:
-            continue  # only a connectome made elsewhere has a list of synapses
+        if model is Dataset and name in {"synapses", "annotations", "skeletons"} and not values[name]:
+            continue  # only a connectome made elsewhere has lists
         out[name] = _plain(values[name])
         if field.description:
             text = "\n".join(textwrap.wrap(" ".join(field.description.split()), 105))

@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from pyarrow import feather
-from pydantic import BaseModel, ConfigDict
 
 from connectome_db.errors import SourceError, nearest
+from connectome_db.lists.specs import SynapseList
+from connectome_db.schema.imported import LISTED_SYNAPSE
 
 GUESSES = {
     "pre": ("pre", "source", "from", "pre_id", "presynaptic", "pre_pt_root_id", "bodyid_pre", "axon"),
@@ -25,25 +26,6 @@ GUESSES = {
     "synapse": ("synapse", "syn_id", "synapse_id", "id"),
 }
 """Column names, in lower case, by which lists of the field call these things."""
-
-
-class SynapseList(BaseModel):
-    """A list that a connectome is imported from, and which of its columns say what."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    file: str
-    """CSV, TSV, Parquet or Feather file; relative to the project, or absolute."""
-    where: dict[str, str] = {}
-    """Only rows whose columns have these values."""
-    pre: str
-    """Column of the presynaptic neuron."""
-    post: str
-    """Column of the postsynaptic neuron."""
-    weight: str | None = None
-    """Column of the number of synapses that a row stands for; None: one."""
-    synapse: str | None = None
-    """Column of the list's own names of synapses."""
 
 
 def read_columns(path: Path) -> pa.Table:
@@ -113,15 +95,40 @@ def read_list(spec: SynapseList, root: Path) -> pa.Table:
             path, row, looks_float, column, table[column],
             "is a neuron written as a decimal number: digits may be lost; export it as an integer or as text",
         )  # fmt: skip
-    return pa.table(
-        {
-            "synapse": row,
-            "pre_name": table[spec.pre],
-            "post_name": table[spec.post],
-            "synapses": _weights(path, row, table, spec.weight),
-            "source_id": table[spec.synapse] if spec.synapse else pa.nulls(len(row), pa.string()),
-        }
-    )
+    pre, post = (table[c].combine_chunks() for c in (spec.pre, spec.post))
+    known = neuron_ids(pa.concat_arrays([pre, post]).unique().to_pylist())
+    columns = {
+        "synapse": row,
+        "pre": [known[n] for n in pre.to_pylist()],
+        "post": [known[n] for n in post.to_pylist()],
+        "pre_name": pc.if_else(pc.utf8_is_digit(pre), None, pre),
+        "post_name": pc.if_else(pc.utf8_is_digit(post), None, post),
+        "synapses": _weights(path, row, table, spec.weight),
+        "source_id": table[spec.synapse] if spec.synapse else pa.nulls(len(row), pa.string()),
+    }
+    schema = LISTED_SYNAPSE.arrow()
+    return pa.table([columns.get(f.name, pa.nulls(len(row), f.type)) for f in schema], schema=schema)
+
+
+def neuron_ids(names: Sequence[str]) -> dict[str, int]:
+    """The id of each name. Raises SourceError for a number that is no id, and when two names would share one."""
+    found: dict[str, int] = {}
+    owner: dict[int, str] = {}
+    for name in names:
+        if name.isascii() and name.isdigit():
+            number = int(name)
+            if not 0 < number < 1 << 63 or str(number) != name:
+                raise SourceError(
+                    f"neuron {name!r}: wanted a whole number from 1 to 2**63 - 1 without leading zeros, or a name; "
+                    "it would be another neuron if it were rounded"
+                )
+        else:
+            digest = hashlib.sha256(b"neuron\0" + name.encode()).digest()
+            number = int.from_bytes(digest[:8], "big") >> 2 or 1
+        if owner.setdefault(number, name) != name:
+            raise SourceError(f"neurons {owner[number]!r} and {name!r} would both have the id {number}; rename one")
+        found[name] = number
+    return found
 
 
 def _weights(path: Path, row: pa.Array, table: pa.Table, column: str | None) -> pa.Array:
