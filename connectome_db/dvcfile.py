@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,19 @@ from connectome_db.config import Project
 from connectome_db.errors import ConfigError
 from connectome_db.prepare import identity
 from connectome_db.qa import pages, results
-from connectome_db.spec import LISTED, RAW, AnyStage
+from connectome_db.spec import LISTED, LISTS, RAW, REJECTED, AnyStage
 
 IDENTITY = "identity"
 QA, GATE = "qa", "gate"
 
 
-def _stage_entry(stage: AnyStage, source: str) -> dict[str, Any]:
+def _stage_entry(stage: AnyStage, source: str, lists: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     deps = [f"{IDENTITY}/{stage.name}.json"]
     for name in stage.inputs:
-        if name == LISTED:
+        if name in (LISTED, REJECTED):
             deps.append(source)
+        elif name in LISTS:
+            deps += lists.get(name, ())
         elif name == RAW:
             raw = Path(source)
             # The folder of the manifest holds the tiles: a changed tile makes DVC run the stages that read pixels.
@@ -48,8 +51,10 @@ def _stage_entry(stage: AnyStage, source: str) -> dict[str, Any]:
     }
 
 
-def pipeline(stages: tuple[AnyStage, ...], source: str) -> dict[str, Any]:
-    """The content of dvc.yaml."""
+def pipeline(
+    stages: tuple[AnyStage, ...], source: str, lists: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Any]:
+    """The content of dvc.yaml; `lists` has the files of raw inputs other than the source, by input."""
     entries: dict[str, Any] = {
         IDENTITY: {
             "desc": "What decides each layer besides its inputs: code, model, parameters, regions.",
@@ -58,7 +63,7 @@ def pipeline(stages: tuple[AnyStage, ...], source: str) -> dict[str, Any]:
             "outs": [{f"{IDENTITY}/{name}.json": {"cache": False}} for name in (*(s.name for s in stages), QA, GATE)],
         }
     }
-    entries |= {s.name: _stage_entry(s, source) for s in stages}
+    entries |= {s.name: _stage_entry(s, source, lists or {}) for s in stages}
     entries[QA] = {
         "desc": "All tables judged: their schema, and what is expected of a connectome.",
         "cmd": "connectome check --write",

@@ -23,7 +23,7 @@ from connectome_db import ids, ledger, synapselists, tables, volumes
 from connectome_db.config import Project
 from connectome_db.environment import code_facts, environment_facts, host_facts, require_git
 from connectome_db.errors import RunError, StoreError
-from connectome_db.inputs import Parts
+from connectome_db.parts import Parts
 from connectome_db.plans import FAR
 from connectome_db.prepare import Prepared, core, name, params_digest, prepare
 from connectome_db.provenance import FORMAT, table_digest

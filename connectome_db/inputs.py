@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,30 +14,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from connectome_db import ids, plans, sources, synapselists, tables, volumes
+from connectome_db import ids, plans, rawparts, sources, tables, volumes
 from connectome_db.config import Project
 from connectome_db.errors import RunError, StageError, nearest
 from connectome_db.geometry import Box
 from connectome_db.manifest import Manifest, read_manifest
-from connectome_db.provenance import from_hex, merkle, seed_of, table_digest, touching, upstream_digests
-from connectome_db.spec import LISTED, RAW, AnyStage, Array, Block, Extent, Found, Network, Params, Plan, Read, Volume
+from connectome_db.parts import Parts
+from connectome_db.provenance import from_hex, seed_of, table_digest, touching, upstream_digests
+from connectome_db.rawparts import Listed
+from connectome_db.spec import LISTS, RAW, AnyStage, Array, Block, Extent, Found, Network, Params, Plan, Read, Volume
 
 WHOLE_TABLE_BYTES = 1 << 28
 """Tables up to this size are read once per worker and sliced; larger ones are read unit by unit."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The parts of one input: unit codes (ascending), boxes int64[P, 6] and content digests."""
-
-    codes: npt.NDArray[np.uint64]
-    boxes: npt.NDArray[np.int64]
-    digests: tuple[str, ...]
-
-    @property
-    def merkle(self) -> str:
-        """One digest for all of it."""
-        return merkle(self.codes, self.digests)
 
 
 def open_manifest(project: Project) -> Manifest:
@@ -95,11 +83,11 @@ def stage_parts(project: Project, name: str) -> Parts:
 
 @dataclass(frozen=True)
 class Inputs:
-    """All inputs of a stage: their parts, the scanned rows of raw tiles, and those of an imported list."""
+    """All inputs of a stage: their parts, the scanned rows of raw tiles, and imported lists by input."""
 
     parts: Mapping[str, Parts]
     raw: pa.Table | None
-    listed: pa.Table | None = None
+    lists: Mapping[str, Listed] = field(default_factory=dict)
 
     def found(self, project: Project) -> Found:
         """What `plan` may look at."""
@@ -117,23 +105,16 @@ class Inputs:
 def load_inputs(project: Project, stage: AnyStage) -> Inputs:
     """Look at every input of a stage."""
     raw = scan_raw(project) if RAW in stage.inputs else None
-    listed = read_listed(project) if LISTED in stage.inputs else None
+    lists = {name: rawparts.open_list(project, name) for name in stage.inputs if name in LISTS}
     parts: dict[str, Parts] = {}
     for name in stage.inputs:
         if raw is not None and name == RAW:
             parts[name] = raw_parts(raw)
-        elif listed is not None and name == LISTED:
-            parts[name] = Parts(ids.pack([(0, 0, 0)]), np.asarray([[0, 0, 0, 1, 1, 1]]), (table_digest(listed),))
+        elif name in lists:
+            parts[name] = lists[name].parts
         else:
             parts[name] = stage_parts(project, name)
-    return Inputs(parts, raw, listed)
-
-
-def read_listed(project: Project) -> pa.Table:
-    """The rows of the list that the project imports."""
-    if project.dataset.synapses is None:
-        raise RunError("params.yaml: dataset.synapses: is missing: it says which list is imported, with which columns")
-    return synapselists.read_list(project.dataset.synapses, project.root)
+    return Inputs(parts, raw, lists)
 
 
 @lru_cache(maxsize=16)
@@ -223,7 +204,7 @@ class BlockReader:
                 raise StageError("raw tiles were not scanned")
             sections = pa.array(ids.unpack(codes)[0][:, 0], type=raw["section"].type)
             return raw.filter(pc.is_in(raw["section"], value_set=sections))
-        if name == LISTED and self.inputs.listed is not None:
-            return self.inputs.listed
+        if name in self.inputs.lists:
+            return self.inputs.lists[name].read(codes)
         stage, _, output = name.partition(".")
         return _rows(self.project.data(stage) / f"{output}.parquet", codes, everything)

@@ -20,7 +20,7 @@ from connectome_db.geometry import Box, box_of
 from connectome_db.inputs import Inputs, load_inputs
 from connectome_db.networks import registry
 from connectome_db.provenance import FORMAT, digest, unit_keys
-from connectome_db.spec import LISTED, RAW, AnyStage, Found, Params, Plan, Rows, Volume
+from connectome_db.spec import RAW_INPUTS, AnyStage, Found, Params, Plan, Rows, Volume
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ def identity(project: Project, stage: AnyStage) -> dict[str, Any]:
 
 def _reading(project: Project, stage: AnyStage) -> dict[str, Any]:
     """For stages that read raw data: everything in params.yaml that decides what is read from which file."""
-    if not {RAW, LISTED} & set(stage.inputs):
+    if not RAW_INPUTS & set(stage.inputs):
         return {}
     return {"reading": json.loads(project.dataset.model_dump_json(exclude={"name", "voxel_nm"}))}
 

@@ -25,7 +25,18 @@ RAW = "raw.tiles"
 """The input that is not made by a stage: the tiles of the manifest, one part per section."""
 
 LISTED = "raw.synapses"
-"""The same for a connectome made elsewhere: the rows of the list it is imported from, as one part."""
+"""The same for a connectome made elsewhere: the rows of the list it is imported from, one part per block of rows."""
+REJECTED = "raw.rejected"
+"""Rows of that list that were set aside, one part per block of rows."""
+ANNOTATIONS = "raw.annotations"
+"""What lists of neurons say of each, as one part; perhaps without rows."""
+SKELETONS = "raw.skeletons"
+"""Nodes of its skeletons, as one part; perhaps without rows."""
+
+LISTS = frozenset({LISTED, REJECTED, ANNOTATIONS, SKELETONS})
+"""What an imported connectome starts from."""
+RAW_INPUTS = LISTS | {RAW}
+"""Every input that no stage makes."""
 
 NM3 = tuple[float, float, float]
 Kind = Literal["blocks", "sections", "pairs", "faces", "once"]
@@ -103,6 +114,33 @@ class Volume:
     doc: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sorted:
+    """A companion of a table: the same rows sorted by other columns, as `<table>.<name>.parquet` beside it.
+
+    `by` must order all rows (it ends in the table's key). With `place`, three columns (z, y, x), rows are first ordered
+    along a Morton curve through them, so that rows of a box lie in few row groups; without any places there is no such
+    companion.
+    """
+
+    name: str
+    by: tuple[str, ...]
+    place: tuple[str, str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adjacency:
+    """A companion of a table of edges (pre, post, synapses): CSR in both directions, as NumPy files in a folder.
+
+    The nodes are those of the output `neuron` of the same stage.
+    """
+
+    name: str
+
+
+Companion = Sorted | Adjacency
+
+
 @dataclass(frozen=True)
 class Rows:
     """A table output.
@@ -110,11 +148,13 @@ class Rows:
     `part` says which rows change together for those who read it: those of one unit, or (for the output of a `once`
     stage) those of one section, in which case the table has a column `section` and `unit` is that section's code.
     `extent` then names the (y, x) columns whose hull is the section's box in the volume's frame.
+    `companions` are made from the finished table by `finish`: no unit's key and no reader knows them.
     """
 
     table: Table
     part: Literal["unit", "section"] = "unit"
     extent: tuple[str, str] | None = None
+    companions: tuple[Companion, ...] = ()
 
     @property
     def name(self) -> str:

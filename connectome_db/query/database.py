@@ -8,9 +8,7 @@ uint64 from file to answer.
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +18,10 @@ import duckdb
 import pyarrow as pa
 
 from connectome_db.errors import QueryError, nearest
-from connectome_db.query import guard, quality, views
-from connectome_db.schema.all import SCIENCE, TABLES
+from connectome_db.query import explain, guard, limits, quality, views
+from connectome_db.schema.all import IMPORTED_VIEWS, SCIENCE, SORTED, TABLES
+from connectome_db.schema.companions import sorted_tables
+from connectome_db.schema.imported import IMPORTED_LINK
 from connectome_db.schema.provenance import EXECUTION, PART, PROVENANCE, UNIT, UNIT_EDGE, UNIT_READ
 from connectome_db.schema.quality_views import FUNCTIONS, VIEWS
 from connectome_db.spec import NM3, Column, Table
@@ -89,7 +89,8 @@ class Database:
         Tables of stages that have not been run are described too.
         """
         function = FUNCTIONS.get(table)
-        declared = self.tables.get(table) or TABLES.get(table) or (function.table if function else None)
+        declared = self.tables.get(table) or TABLES.get(table) or SORTED.get(table)
+        declared = declared or (function.table if function else None)
         if declared is None:
             raise QueryError(f"unknown table {table!r}{nearest(table, [*self.tables, *self.missing, *FUNCTIONS])}")
         columns = columns_of(declared)
@@ -133,18 +134,20 @@ class Database:
         with self._con.cursor() as con:
             if check:
                 guard.check(con, text)
+            watch = limits.Watch()
             try:
                 for name, table in (beside or {}).items():
                     con.register(name, table)
-                with _limit(con, timeout_s):
+                with limits.watched(con, timeout_s) as watch:
                     con.execute("BEGIN TRANSACTION READ ONLY")
-                    relation = con.sql(text, params=dict(params) if params else None)
-                    return _distinct_names(relation.to_arrow_table())
-            except duckdb.Error as e:
+                    return _distinct_names(limits.read(con.sql(text, params=dict(params) if params else None)))
+            except (duckdb.Error, OSError) as e:  # OSError: what Arrow makes of DuckDB's, after the first rows came
                 shown = [*(other.tables for other in self.also.values()), self.tables]
                 columns = {n: [c.name for c in columns_of(t)] for tables in shown for n, t in tables.items()}
-                others = {name: (other.at, other.missing) for name, other in self.also.items()}
-                raise guard.explain(e, text, columns, self.missing, timeout_s, at=self.at, others=others) from None
+                raise explain.explain(
+                    e, text, columns, self.missing, timeout_s, stopped=watch.stopped, at=self.at,
+                    others={name: (other.at, other.missing) for name, other in self.also.items()},
+                ) from None  # fmt: skip
 
 
 def _distinct_names(rows: pa.Table) -> pa.Table:
@@ -167,6 +170,7 @@ def open_database(
     at: str | None = None,
     also: Mapping[str, Other] | None = None,
     memory_limit: str = "4GB",
+    temp_limit: str = "20GB",
     threads: int = 2,
     timeout_s: float = 600.0,
 ) -> Database:
@@ -191,6 +195,8 @@ def open_database(
             "temp_directory": str(root / ".connectome" / "tmp"),
             # A join with few units skips the row groups that hold none of them; DuckDB does so for 50 by default.
             "dynamic_or_filter_threshold": 5000,
+            "max_temp_directory_size": temp_limit,
+            "allow_persistent_secrets": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "allow_community_extensions": False,
@@ -206,6 +212,7 @@ def open_database(
             others[name] = Other(other.root, other.at, shown, _missing(other.root, shown))
             files += found
         con.execute("SET schema = 'main'")
+        con.execute("SET parquet_metadata_cache = true")
         con.execute(f"SET allowed_paths = [{', '.join(views.quoted(str(f)) for f in files)}]")
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
@@ -242,6 +249,9 @@ def _create_views(con: duckdb.DuckDBPyConnection, root: Path, schema: str) -> tu
             if path.is_file():
                 files.append(path)
                 tables[table.name] = _science(con, table, path)
+                files += _orders(con, tables, table, path)
+    if "listed_synapse" in tables:
+        _imported(con, tables, data)
 
     def gathered(table: Table, folder: Path, file: str, name: str, special: Mapping[str, str] | None = None) -> None:
         found = {stage: path for stage in outputs if (path := folder / stage / file).is_file()}
@@ -300,6 +310,33 @@ def _science(con: duckdb.DuckDBPyConnection, table: Table, path: Path) -> Table:
     return shown
 
 
+def _orders(con: duckdb.DuckDBPyConnection, tables: dict[str, Table], table: Table, path: Path) -> list[Path]:
+    """Create the views of a table in other orders; where a file of one is not there, the table itself is shown."""
+    files = []
+    for companion, shown in sorted_tables(table):
+        file = path.with_name(f"{table.name}.{companion.name}.parquet")
+        if file.is_file():
+            files.append(file)
+        tables[shown.name] = _science(con, shown, file if file.is_file() else path)
+    return files
+
+
+def _imported(con: duckdb.DuckDBPyConnection, tables: dict[str, Table], data: Path) -> None:
+    """Create `synapse` and `link` of an imported connectome, and `link` in its two orders."""
+    record = data / "graph" / "record.json"
+    params = views.read_json(record)["params"] if record.is_file() else {}
+    least = int(params.get("min_synapses", 1))
+    if least > 1 and "connection" not in tables:
+        return
+    selects = views.imported_views(least)
+    for table in IMPORTED_VIEWS:
+        _view(con, table, selects[table.name])
+        tables[table.name] = table
+    for companion, shown in sorted_tables(IMPORTED_LINK):
+        _view(con, shown, selects["link"].replace("listed_synapse", f"listed_synapse_{companion.name}"))
+        tables[shown.name] = shown
+
+
 def _view(con: duckdb.DuckDBPyConnection, table: Table, select: str) -> None:
     told = views.comments(table, columns_of(table), "VIEW")
     con.execute(f"CREATE VIEW {views.quote(table.name)} AS {select}; {told}")
@@ -312,16 +349,3 @@ def _table(con: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Mapping[
         places = ", ".join("?" for _ in table.columns)
         values = [[r.get(c.name) for c in table.columns] for r in rows]
         con.executemany(f"INSERT INTO {views.quote(table.name)} VALUES ({places})", values)
-
-
-@contextmanager
-def _limit(con: duckdb.DuckDBPyConnection, timeout_s: float) -> Iterator[None]:
-    """Interrupt what runs on `con` after `timeout_s`."""
-    timer = threading.Timer(timeout_s, con.interrupt)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()  # it holds the connection: a process that ends before it does complains of a leak

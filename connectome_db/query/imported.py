@@ -9,9 +9,9 @@ from connectome_db.query.units import unit_traces
 from connectome_db.query.views import read_json
 
 _ROWS = """
-SELECT l.synapse, l.counted, l.reason, s.pre_name, s.post_name, s.synapses, s.source_id, count(*) OVER () AS "of"
-FROM link l JOIN listed_synapse s USING (synapse) WHERE l.pre = $pre AND l.post = $post
-ORDER BY l.synapse LIMIT $n
+SELECT unit, synapse, coalesce(pre_name, pre::VARCHAR) AS pre_name, coalesce(post_name, post::VARCHAR) AS post_name,
+  synapses, source_id, count(*) OVER () AS "of"
+FROM listed_synapse_by_pre WHERE pre = $pre AND post = $post ORDER BY synapse LIMIT $n
 """
 
 
@@ -23,7 +23,8 @@ def trace_imported_edge(db: Database, pre: int, post: int, *, limit: int | None 
         partners = ", ".join(str(r["post"]) for r in db.fetch(out, {"pre": pre})) or "(nobody)"
         raise QueryError(f"no connection {pre} -> {post}. {pre} connects to {partners}")
     rows = db.fetch(_ROWS, {"pre": pre, "post": post, "n": limit if limit is not None else 1 << 40})
-    units = unit_traces(db, [("graph", edges[0]["unit"]), ("listing", edges[0]["unit"])])
+    blocks = list(dict.fromkeys(r["unit"] for r in rows))
+    units = unit_traces(db, [("graph", edges[0]["unit"]), *(("listing", block) for block in blocks)])
     source = read_json(db.project / "data" / "listing" / "record.json").get("source", {})
     file = Trace(f"file {source.get('file')}", "file", {
         "sha256": source.get("sha256"), "pre": source.get("pre"), "post": source.get("post"),
@@ -33,11 +34,11 @@ def trace_imported_edge(db: Database, pre: int, post: int, *, limit: int | None 
         Trace(
             f"row {r['synapse']}: {r['pre_name']} -> {r['post_name']}",
             "row",
-            {"row": Id(r["synapse"]), **{n: r[n] for n in ("synapses", "source_id", "counted", "reason")}},
+            {"row": Id(r["synapse"]), **{n: r[n] for n in ("synapses", "source_id")}},
         )
         for r in rows
     )
-    listing = units["listing", edges[0]["unit"]].under(file)
+    listing = [units["listing", block].under(file) for block in blocks]
     shown = Trace("rows of the list", "group", {"shown": len(rows), "of": rows[0]["of"] if rows else 0}, listed)
     facts = {"pre": Id(pre), "post": Id(post), "synapses": edges[0]["synapses"]}
-    return Trace(f"edge {pre} -> {post}", "edge", facts, (units["graph", edges[0]["unit"]], shown, listing))
+    return Trace(f"edge {pre} -> {post}", "edge", facts, (units["graph", edges[0]["unit"]], shown, *listing))

@@ -9,6 +9,7 @@ from typing import Any
 
 from connectome_db.errors import QueryError
 from connectome_db.schema.all import outputs_of
+from connectome_db.schema.imported import IMPORTED_SYNAPSE
 from connectome_db.spec import Column, Table
 
 Json = Mapping[str, Any]
@@ -86,6 +87,26 @@ That is said of the parts before they are joined, so that a condition on `upstre
 EXECUTION = """
 SELECT e.*, r."user" FROM executed e LEFT JOIN run r ON r.stage = e.stage AND r.run_id = e.run_id
 """
+
+
+def imported_views(min_synapses: int) -> dict[str, str]:
+    """SELECTs of `synapse` and `link` over `listed_synapse`, for an imported connectome; what is unknown is NULL.
+
+    With `min_synapses` above 1, rows of pairs that have no connection are not counted.
+    """
+    told = {"synapse": "synapse", "z_vx": "z_vx", "y_vx": "y_vx", "x_vx": "x_vx", "confidence": "confidence"}
+    synapse = ", ".join(
+        f"{told[c.name]} AS {quote(c.name)}" if c.name in told else f"NULL::{_TYPES[c.dtype]} AS {quote(c.name)}"
+        for c in IMPORTED_SYNAPSE.columns
+    )
+    found = {"synapse": f"SELECT unit, {synapse} FROM listed_synapse"}
+    if min_synapses <= 1:
+        counted, reason, source = "true", "'counted'", "listed_synapse s"
+    else:
+        counted, reason = "c.pre IS NOT NULL", "CASE WHEN c.pre IS NULL THEN 'too few synapses' ELSE 'counted' END"
+        source = "listed_synapse s LEFT JOIN connection c ON c.pre = s.pre AND c.post = s.post"
+    link = f"s.unit, s.synapse, s.pre, s.post, {counted} AS counted, {reason} AS reason"
+    return found | {"link": f"SELECT {link}, NULL::UBIGINT AS duplicate_of FROM {source}"}
 
 
 def read_json(path: Path) -> Any:

@@ -14,13 +14,21 @@ from connectome_db.schema.alignment import (
     SECTION_POSE,
     SECTION_TRANSFORM,
 )
+from connectome_db.schema.companions import sorted_tables
 from connectome_db.schema.imaging import ILLUMINATION, TILE, TILE_ISSUE, TILE_MATCH, TILE_TRANSFORM
 from connectome_db.schema.imported import (
+    ANNOTATION,
     IMPORTED_CONNECTION,
     IMPORTED_LINK,
     IMPORTED_NEURON,
+    IMPORTED_SYNAPSE,
+    LISTED_EDGE,
+    LISTED_NAME,
     LISTED_SYNAPSE,
     NEURON_NAME,
+    REJECTED_ROW,
+    SKELETON,
+    SKELETON_NODE,
 )
 from connectome_db.schema.quality import FLAG, QUALITY_GRAPH, QUALITY_RAW, QUALITY_VOLUME
 from connectome_db.schema.segmentation import (
@@ -59,10 +67,15 @@ OUTPUTS: Mapping[str, tuple[Table, ...]] = {
 """Stage name -> the tables it makes, in the order of the pipeline."""
 
 IMPORTED: Mapping[str, tuple[Table, ...]] = {
-    "listing": (LISTED_SYNAPSE,),
-    "graph": (IMPORTED_LINK, IMPORTED_NEURON, NEURON_NAME, IMPORTED_CONNECTION),
+    "listing": (LISTED_SYNAPSE, REJECTED_ROW, LISTED_EDGE, LISTED_NAME),
+    "annotations": (ANNOTATION,),
+    "skeletons": (SKELETON_NODE, SKELETON),
+    "graph": (IMPORTED_NEURON, NEURON_NAME, IMPORTED_CONNECTION),
 }
 """The same for a connectome that was made elsewhere and imported as a list of synapses."""
+
+IMPORTED_VIEWS: tuple[Table, ...] = (IMPORTED_SYNAPSE, IMPORTED_LINK)
+"""Shown for an imported connectome as views of `listed_synapse`, so that what is asked of a reconstruction works."""
 
 
 def outputs_of(stages: Collection[str]) -> Mapping[str, tuple[Table, ...]]:
@@ -76,5 +89,10 @@ STAGE_OF: Mapping[str, str] = {table.name: stage for stage, tables in OUTPUTS.it
 TABLES: Mapping[str, Table] = {table.name: table for tables in OUTPUTS.values() for table in tables}
 """Table name -> its declaration."""
 
-SCIENCE = frozenset({*TABLES, *(table.name for tables in IMPORTED.values() for table in tables)})
+_MADE = (*TABLES.values(), *(table for tables in IMPORTED.values() for table in tables))
+
+SORTED: Mapping[str, Table] = {shown.name: shown for table in _MADE for _, shown in sorted_tables(table)}
+"""Tables in another order (`connection_by_post`), of both pipelines."""
+
+SCIENCE = frozenset({*(table.name for table in _MADE), *SORTED})
 """Names of the tables that stages make, of both pipelines; their views have the column `unit` in front."""

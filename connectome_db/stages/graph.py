@@ -18,6 +18,7 @@ from connectome_db import plans
 from connectome_db.errors import StageError
 from connectome_db.kernels.duplicates import duplicates
 from connectome_db.kernels.union_find import locate
+from connectome_db.schema import companions
 from connectome_db.schema.wiring import CONNECTION, LINK, NEURON
 from connectome_db.spec import Array, Block, Found, Params, Plan, Result, Rows, Stage
 
@@ -139,7 +140,11 @@ STAGE = Stage(
     summary="Neurons and connections.",
     params=GraphParams,
     inputs=(SYNAPSE, MEMBER, OBJECT),
-    outputs=(Rows(table=LINK), Rows(table=NEURON), Rows(table=CONNECTION)),
+    outputs=(
+        Rows(table=LINK, companions=companions.LINK),
+        Rows(table=NEURON),
+        Rows(table=CONNECTION, companions=companions.CONNECTION),
+    ),
     plan=plan,
     compute=compute,
 )

@@ -11,13 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from connectome_db import config, importing
-from connectome_db.errors import SourceError, StageError
+from connectome_db.errors import SourceError
 from connectome_db.finish import finish
 from connectome_db.query.database import open_database
 from connectome_db.query.lineage import trace_edge
 from connectome_db.runner import run_units
-from connectome_db.stages.wiring import neuron_ids
-from connectome_db.synapselists import SynapseList, guess, read_list
+from connectome_db.synapselists import SynapseList, guess, neuron_ids, read_list
 
 ROWS = "pre,post,synapses,stage\nAVAL,AVAR,3,a\nAVAR,AVAL,1,a\nAVAL,AVAR,2,b\nAVAL,AVAL,1,b\n"
 
@@ -124,7 +123,7 @@ def test_numbers_beyond_double_precision_stay_exact_and_impossible_ones_are_refu
     exact = (1 << 53) + 1
     assert neuron_ids([str(exact)]) == {str(exact): exact}
     for bad in ("0", "007", str(1 << 63), "12345678901234567890123"):
-        with pytest.raises(StageError, match="wanted a whole number"):
+        with pytest.raises(SourceError, match="wanted a whole number"):
             neuron_ids([bad])
     table = pa.table({"pre": pa.array([exact], pa.uint64()), "post": pa.array([float(exact)], pa.float64())})
     pq.write_table(table, tmp_path / "t.parquet")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from connectome_db import ids
-from connectome_db.inputs import Parts
+from connectome_db.parts import Parts
 from connectome_db.provenance import Digests, from_hex, merkle, touching, upstream_digests
 from connectome_db.spec import Plan
 from connectome_db.versions.plan.present import I64, U64, Flags

@@ -25,10 +25,11 @@ from connectome_db.environment import environment_facts
 from connectome_db.errors import StoreError
 from connectome_db.finish import section_parts
 from connectome_db.geometry import Box
-from connectome_db.inputs import Parts, raw_parts, read_listed, scan_raw
+from connectome_db.inputs import raw_parts, scan_raw
 from connectome_db.prepare import Outline, outline, params_digest
-from connectome_db.provenance import from_hex, table_digest
-from connectome_db.spec import LISTED, RAW, AnyStage, Extent, Found, Plan, Rows, Volume
+from connectome_db.provenance import from_hex
+from connectome_db.rawparts import open_list
+from connectome_db.spec import LISTS, RAW, AnyStage, Extent, Found, Plan, Rows, Volume
 from connectome_db.store import Record, Store
 from connectome_db.tables import read_units
 from connectome_db.versions.plan import coming, stored
@@ -157,9 +158,8 @@ class _Look:
             if not self.project.launch.allow_missing:
                 self.unusable = int(pc.sum(pc.not_equal(rows["problem"], "")).as_py() or 0)
             parts = raw_parts(rows)
-        elif name == LISTED:
-            digest = table_digest(read_listed(self.project))
-            parts = Parts(ids.pack([(0, 0, 0)]), np.asarray([[0, 0, 0, 1, 1, 1]]), (digest,))
+        elif name in LISTS:
+            parts = open_list(self.project, name).parts
         else:
             raise StoreError(f"{name} is read before the stage that makes it")
         present = [read_present(self.project, s.name) for s in self.project.stages if name in s.inputs]

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from connectome_db import plans
-from connectome_db.spec import LISTED, RAW
+from connectome_db.spec import LISTED, RAW, RAW_INPUTS
 from connectome_db.versions.plan.forecast import Forecast, Span, StageTime, between
 from connectome_db.versions.plan.foresee import PERHAPS, REUSED, STATES, STORED, SURE, Foresight, StageAhead
 from connectome_db.versions.plan.reasons import Change
@@ -54,7 +54,7 @@ def _some(texts: Sequence[str]) -> str:
 
 def input_text(names: Sequence[str], sections: Sequence[int]) -> str:
     """Inputs that change, by the stage that makes them; raw tiles by section."""
-    made = list(dict.fromkeys(n.partition(".")[0] for n in names if n not in (RAW, LISTED)))
+    made = list(dict.fromkeys(n.partition(".")[0] for n in names if n not in RAW_INPUTS))
     if RAW in names:
         some = spans(sections)
         made.insert(0, f"raw section{'s' if len(sections) > 1 else ''} {some}" if some else "raw tiles")

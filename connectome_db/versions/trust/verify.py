@@ -22,7 +22,7 @@ from connectome_db.config import Project
 from connectome_db.errors import ConfigError
 from connectome_db.geometry import Box
 from connectome_db.runner import locked
-from connectome_db.spec import LISTED, RAW, AnyStage, Rows
+from connectome_db.spec import RAW_INPUTS, AnyStage, Rows
 from connectome_db.store import Store
 from connectome_db.versions.trust.checks.bench import Bench, Entry, UnitChecked, Values
 from connectome_db.versions.trust.checks.bench import Rows as Executions
@@ -122,7 +122,7 @@ def _upstream(project: Project, stage: AnyStage, outs: Mapping[str, str], trees:
     found = {}
     for name in stage.inputs:
         above = name.partition(".")[0]
-        if name in (RAW, LISTED) or not (project.data(above)).is_dir():
+        if name in RAW_INPUTS or not (project.data(above)).is_dir():
             continue
         if above not in trees:
             trees[above] = open_tree(project, project.stage(above), outs, hash_tables=False)

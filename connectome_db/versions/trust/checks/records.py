@@ -17,7 +17,7 @@ from connectome_db.errors import StoreError
 from connectome_db.finish import reads_table, units_table
 from connectome_db.prepare import stage_code
 from connectome_db.provenance import FORMAT, merkle
-from connectome_db.spec import LISTED, RAW
+from connectome_db.spec import RAW_INPUTS
 from connectome_db.store import Store
 from connectome_db.versions.trust.checks.differences import json_differences, table_differences, told
 from connectome_db.versions.trust.findings import Checked, Place, Problem, first_few
@@ -104,7 +104,7 @@ def check_derivation(tree: Tree, upstream: Mapping[str, Tree], done: Checked, *,
         done.note(f"its keys cannot be derived again: {derived.reason}")
     elif derived.keys_fit:
         return _compare_records(tree, record, derived)
-    if inputs and raw_changed and set(inputs) <= {RAW, LISTED}:
+    if inputs and raw_changed and set(inputs) <= RAW_INPUTS:
         done.note("its keys were not derived again: raw tiles are not what they were")
     elif inputs:
         return [
