@@ -11,7 +11,7 @@ from rich.console import Console
 
 from connectome_db.errors import QueryError
 from connectome_db.query.database import Database, open_database
-from connectome_db.query.graph import connectome_graph
+from connectome_db.query.graph.networks import connectome_graph
 from connectome_db.query.lineage import trace_edge, trace_object, trace_synapse, trace_voxel
 from connectome_db.query.trace import Trace, lineage_rows, to_dot, to_json, to_rich
 from connectome_db.query.units import downstream_units, unit_traces, upstream_units
