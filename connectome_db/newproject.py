@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from connectome_db import config, dvcfile, paramsfile
 from connectome_db.errors import ConfigError, RunError, nearest
-from connectome_db.lists.specs import SynapseList
+from connectome_db.lists.specs import AnnotationList, SkeletonFolder, SynapseList
 from connectome_db.manifest import origin_of, read_manifest
 from connectome_db.networks import registry
 from connectome_db.spec import NM3, AnyStage
@@ -95,13 +95,23 @@ def create(
 
 
 def create_imported(
-    root: Path, *, name: str, synapses: SynapseList, voxel_nm: NM3, stages: tuple[AnyStage, ...]
+    root: Path,
+    *,
+    name: str,
+    synapses: SynapseList,
+    voxel_nm: NM3,
+    stages: tuple[AnyStage, ...],
+    annotations: tuple[AnnotationList, ...] = (),
+    skeletons: SkeletonFolder | None = None,
 ) -> config.Project:
     """A project around a list of synapses that was made elsewhere. Existing params.yaml is an error."""
     if (root / "params.yaml").exists():
         raise ConfigError(f"{root} is a project already (it has params.yaml); choose another folder")
     root.mkdir(parents=True, exist_ok=True)
-    return _set_up(root, config.Dataset(name=name, voxel_nm=voxel_nm, synapses=synapses), stages, {})
+    dataset = config.Dataset(
+        name=name, voxel_nm=voxel_nm, synapses=synapses, annotations=annotations, skeletons=skeletons
+    )
+    return _set_up(root, dataset, stages, {})
 
 
 def _set_up(

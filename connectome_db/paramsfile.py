@@ -19,13 +19,14 @@ HEADER = """What decides the result, and nothing else. Axes are (z, y, x); names
 Editing a value and running `dvc repro` recomputes the units it touches, and those that read them."""
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Lists and dicts as YAML writes them on one line."""
     if isinstance(value, list | tuple):
-        seq = CommentedSeq(_plain(v) for v in value)
+        seq = CommentedSeq(plain(v) for v in value)
         seq.fa.set_flow_style()
         return seq
     if isinstance(value, dict):
-        entries = CommentedMap((k, _plain(v)) for k, v in value.items())
+        entries = CommentedMap((k, plain(v)) for k, v in value.items())
         entries.fa.set_flow_style()
         return entries
     return value
@@ -36,7 +37,7 @@ def _section(model: type[BaseModel], values: Mapping[str, Any]) -> CommentedMap:
     for name, field in model.model_fields.items():
         if model is Dataset and name in {"synapses", "annotations", "skeletons"} and not values[name]:
             continue  # only a connectome made elsewhere has lists
-        out[name] = _plain(values[name])
+        out[name] = plain(values[name])
         if field.description:
             text = "\n".join(textwrap.wrap(" ".join(field.description.split()), 105))
             out.yaml_set_comment_before_after_key(name, before=text, indent=2)

@@ -111,9 +111,7 @@ def weights(name: str, column: pa.ChunkedArray) -> tuple[I64, list[Fault]]:
     return values, [f for f in faults if f.rows.any()]
 
 
-def places(
-    columns: Mapping[Literal["x", "y", "z", "xyz"], str], table: pa.Table, nm: float
-) -> tuple[dict[str, F64], list[Fault]]:
+def places(columns: Mapping[Axis, str], table: pa.Table, nm: float) -> tuple[dict[str, F64], list[Fault]]:
     """z, y and x, each float64 with NaN where unknown, times `nm`; `columns` as `SynapseList.position`."""
     if "xyz" in columns:
         return _listed_places(columns["xyz"], table[columns["xyz"]], nm)
