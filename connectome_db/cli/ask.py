@@ -13,6 +13,7 @@ import typer
 
 from connectome_db.cli.asof import RevisionOption, RevisionsOption, open_asked, tables_at
 from connectome_db.cli.console import ERR, OUT, ProjectOption, root_of, show
+from connectome_db.cli.plot import PlotOption, check_plot, plot_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,6 +170,7 @@ def sql(
     limit: LimitOption = 40,
     receipt: ReceiptOption = None,
     force: ForceOption = False,
+    plot: PlotOption = None,
 ) -> None:
     """SQL (DuckDB) over the connectome, read-only.
 
@@ -181,13 +183,18 @@ def sql(
         connectome sql "SELECT object FROM b.object EXCEPT SELECT object FROM a.object" --rev a=v1 --rev b=v2
 
         connectome sql "SELECT count(*) FROM synapse" --receipt count.json
+
+        connectome sql "SELECT synapses FROM connection" --plot synapses.png
     """
     from connectome_db.versions.asof import open_tables
 
+    check_plot(plot)
     root = root_of(project)
     if receipt is None:
         with open_tables(open_asked(root, rev)) as db:
-            print_rows(db.sql(text), how, limit)
+            rows = db.sql(text)
+        print_rows(rows, how, limit)
+        plot_rows(rows, plot, root, rev, " ".join(text.split()))
         return
     from connectome_db.query.receipts.receipt import refuse_existing
     from connectome_db.versions.receipts import ask_sql
@@ -196,6 +203,7 @@ def sql(
     rows, made = ask_sql(root, text, open_asked(root, rev))
     print_rows(rows, how, limit)
     _keep(made, receipt, force)
+    plot_rows(rows, plot, root, rev, " ".join(text.split()))
 
 
 def query(
@@ -208,6 +216,7 @@ def query(
     explain: Annotated[bool, typer.Option("--describe", help="Say what the query wants and gives.")] = False,
     receipt: ReceiptOption = None,
     force: ForceOption = False,
+    plot: PlotOption = None,
 ) -> None:
     """A named query with typed, documented parameters; your own go into queries/*.sql.
 
@@ -216,6 +225,8 @@ def query(
         connectome query strongest_connections limit=5
 
         connectome query strongest_connections limit=5 --rev v1 --receipt strongest.json
+
+        connectome query degree_distribution --plot degrees.png
     """
     from connectome_db.query import named
     from connectome_db.versions.asof import open_tables
@@ -228,10 +239,14 @@ def query(
     if explain:
         _describe(named.find_query(name, root))
         return
+    check_plot(plot)
     given = named.parse_arguments(arguments or [])
+    asked = " ".join([name, *(arguments or [])])
     if receipt is None:
         with open_tables(open_asked(root, rev)) as db:
-            print_rows(named.run_query(db, name, given, project=root), how, limit)
+            rows = named.run_query(db, name, given, project=root)
+        print_rows(rows, how, limit)
+        plot_rows(rows, plot, root, rev, asked, name)
         return
     from connectome_db.query.receipts.receipt import refuse_existing
     from connectome_db.versions.receipts import ask_named
@@ -240,6 +255,7 @@ def query(
     rows, made = ask_named(root, name, given, open_asked(root, rev))
     print_rows(rows, how, limit)
     _keep(made, receipt, force)
+    plot_rows(rows, plot, root, rev, asked, name)
 
 
 def _describe(q: NamedQuery) -> None:

@@ -18,6 +18,7 @@ from connectome_db.cli import (
     importing,
     keep,
     make,
+    plot,
     project,
     quality,
     receipt,
@@ -58,6 +59,7 @@ for module in (
     remedy,
     view,
     quality,
+    plot,
 ):
     module.register(app)
 

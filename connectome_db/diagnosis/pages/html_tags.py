@@ -130,12 +130,18 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def document(title: str, body: Markup, links: Sequence[tuple[str, str]], footer: Markup) -> str:
-    """A whole page. `links` are (id of a section, what the list of contents calls it)."""
-    hashed = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+def document(
+    title: str, body: Markup, links: Sequence[tuple[str, str]], footer: Markup, scripts: Sequence[str] = ()
+) -> str:
+    """A whole page. `links` are (id of a section, what the list of contents calls it).
+
+    `scripts` are further ones that run after the page's own: constant text of this package, never made from data.
+    """
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in (SCRIPT, *scripts)]
+    allowed = " ".join(f"'sha256-{h}'" for h in hashes)
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{hashed}'; base-uri 'none'; form-action 'none'"
+        f"script-src {allowed}; base-uri 'none'; form-action 'none'"
     )
     head = join(
         [
@@ -155,7 +161,7 @@ def document(title: str, body: Markup, links: Sequence[tuple[str, str]], footer:
             tag("header", tag("div", contents, theme, class_="bar")),
             tag("main", body, id="content"),
             tag("footer", footer),
-            Markup(f"<script>{SCRIPT}</script>"),
+            *(Markup(f"<script>{s}</script>") for s in (SCRIPT, *scripts)),
         ]
     )
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>{page}</body>\n</html>\n'
