@@ -7,7 +7,9 @@ uint64 from file to answer.
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,7 +194,7 @@ def open_database(
         config={
             "memory_limit": memory_limit,
             "threads": threads,
-            "temp_directory": str(root / ".connectome" / "tmp"),
+            "temp_directory": str(_spill(root)),
             # A join with few units skips the row groups that hold none of them; DuckDB does so for 50 by default.
             "dynamic_or_filter_threshold": 5000,
             "max_temp_directory_size": temp_limit,
@@ -221,6 +223,12 @@ def open_database(
         raise QueryError(f"{root}: a table of the project cannot be read: {e}") from None
     missing = _missing(root, tables)
     return Database(project=root, timeout_s=timeout_s, tables=tables, missing=missing, at=at, also=others, _con=con)
+
+
+def _spill(root: Path) -> Path:
+    """Where queries that need more than the memory put the rest: DuckDB makes the folder, but none above it."""
+    kept = root / ".connectome"
+    return kept / "tmp" if kept.is_dir() else Path(tempfile.gettempdir()) / f"connectome-{os.getpid()}"
 
 
 def _missing(root: Path, tables: Mapping[str, Table]) -> dict[str, str]:

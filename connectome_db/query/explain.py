@@ -115,8 +115,9 @@ def first_line(error: Exception) -> str:
 
 def pointer(error: Exception) -> str:
     """The two lines with which DuckDB points into the text, when there are any; a line feed goes before them."""
-    lines = [line for line in str(error).splitlines() if line.startswith("LINE ") or line.strip() == "^"]
-    return "\n" + "\n".join(lines) if lines else ""
+    lines = str(error).splitlines()
+    at = next((i for i, line in enumerate(lines) if line.startswith("LINE ")), len(lines))
+    return "".join(f"\n{line}" for line in lines[at : at + 2])
 
 
 _POINTED = 90

@@ -3,16 +3,21 @@
     -- title: Partners of a neuron
     -- parameters:
     --   neuron: uint64 — Neuron (object id).
-    --   min_synapses: int = 1 — Leave out weaker connections.
+    --   direction: one of out in both = both — Side.
+    --   within: float [nm] = 500 — Distance.
     -- columns:
     --   partner — Neuron on the other side.
     -- example: neuron=4612249037100285953
-    SELECT ... WHERE pre = $neuron AND synapses >= $min_synapses
+    SELECT ... WHERE pre = $neuron AND ...
 
-Values are bound, never pasted into the text. Types: uint64, int, float, text, bool, `list of uint64` (commas between),
-and box: "z0:z1,y0:y1,x0:x1 nm" or "... vx". A box is bound as six numbers in nm, whatever it came in: `$box_z0_nm`,
-`$box_z1_nm` and so on for a parameter named `box`. Queries that come with the package lie in `query/library/`, a
-project's own in its `queries/`; its own wins over one of the same name.
+Values are bound, never pasted into the text. Types: uint64, int, float, text, bool, `list of uint64` and `list of text`
+(commas between), `one of WORDS`, and box: "z0:z1,y0:y1,x0:x1 nm" or "... vx". A box is bound as six numbers in nm,
+whatever it came in: `$box_z0_nm`, `$box_z1_nm` and so on for a parameter named `box`. A unit stands in brackets after
+the type. `-- works: reconstructed` (or imported) says that a query asks for what only such projects have, and
+`-- needs: a, b` which revisions must be given beside (`--rev a=...`).
+
+Queries that come with the package lie in `query/library/`, a project's own in its `queries/`; its own wins over one of
+the same name. Errors name the file and the line.
 """
 
 from __future__ import annotations
@@ -30,20 +35,7 @@ import pyarrow as pa
 
 from connectome_db.errors import QueryError, nearest
 from connectome_db.query.database import Database
-
-_NUMBER = r"-?\d+(?:\.\d+)?"
-_BOX = re.compile(rf"^\s*({_NUMBER}):({_NUMBER}),\s*({_NUMBER}):({_NUMBER}),\s*({_NUMBER}):({_NUMBER})\s*(nm|vx)\s*$")
-_BOX_ENDS = ("z0", "z1", "y0", "y1", "x0", "x1")
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter: its type by name, and its default as text (None: it must be given)."""
-
-    name: str
-    type: str
-    doc: str
-    default: str | None
+from connectome_db.query.parameters import Parameter, known_type
 
 
 @dataclass(frozen=True)
@@ -61,23 +53,49 @@ class NamedQuery:
     path: Path
     own: bool
     """True: the project's own; False: it came with the package."""
+    works: str = "all"
+    """"all" projects, or only "reconstructed" (from images) or "imported" ones."""
+    needs: tuple[str, ...] = ()
+    """Names of revisions that must be given beside the project's tables."""
+
+    @property
+    def first_line(self) -> int:
+        """Line of the file where its SQL begins."""
+        return len(self.sql) - len(self.sql.lstrip("\n")) + 1
+
+
+_LOADED: dict[tuple[Path, bool], tuple[tuple[int, int, int], NamedQuery]] = {}
+"""Queries by file, with the file's signature when they were read: a library of fifty is read once."""
 
 
 def list_queries(project: Path | None = None) -> dict[str, NamedQuery]:
-    """All named queries by name: the package's, and those in `project`/queries."""
-    library = Path(str(files("connectome_db.query") / "library"))
-    found = {p.stem: load_query(p, own=False) for p in sorted(library.glob("*.sql"))}
-    if project is not None:
-        found |= {p.stem: load_query(p, own=True) for p in sorted((project / "queries").glob("*.sql"))}
-    return dict(sorted(found.items()))
+    """All named queries by name: the package's, and those in `project`/queries. Raises QueryError for a bad file."""
+    return {name: _load(path, own) for name, (path, own) in _files(project).items()}
 
 
 def find_query(name: str, project: Path | None) -> NamedQuery:
     """A named query of the package or of `project`. Raises QueryError that names the nearest."""
-    queries = list_queries(project)
-    if name not in queries:
-        raise QueryError(f"unknown query {name!r}{nearest(name, queries)}")
-    return queries[name]
+    found = _files(project)
+    if name not in found:
+        raise QueryError(f"unknown query {name[:100]!r}{nearest(name[:100], found)}")
+    return _load(*found[name])
+
+
+def _files(project: Path | None) -> dict[str, tuple[Path, bool]]:
+    library = Path(str(files("connectome_db.query") / "library"))
+    found = {p.stem: (p, False) for p in library.glob("*.sql")}
+    if project is not None:
+        found |= {p.stem: (p, True) for p in (project / "queries").glob("*.sql")}
+    return dict(sorted(found.items()))
+
+
+def _load(path: Path, own: bool) -> NamedQuery:
+    at = path.stat()
+    signature = (at.st_ino, at.st_size, at.st_mtime_ns)
+    known = _LOADED.get((path, own))
+    if known is None or known[0] != signature:
+        known = _LOADED[path, own] = (signature, load_query(path, own=own))
+    return known[1]
 
 
 def run_query(
@@ -91,14 +109,34 @@ def run_query(
     """Run a named query; `args` are texts (as typed by a user) or values of the parameter's type.
 
     `project` is where the project's own queries lie, when the tables are those of another revision. Raises QueryError
-    for an unknown query or parameter (with the nearest), a missing one, or a value of another type.
+    for an unknown query or parameter (with the nearest), a missing one, or a value of another type, and with the file
+    and line for what is wrong in its SQL.
     """
     query = find_query(name, project or db.project)
+    _check_project(db, query)
     bound = bind(query, args or {}, voxel_nm=lambda: db.voxel_nm)
     try:
         return db.sql(query.sql, bound, timeout_s=timeout_s)
     except QueryError as e:
-        raise QueryError(f"query {name!r} ({query.path.name}): {e}") from None
+        line = _line_of(e) or _line_of(e.__context__) or query.first_line
+        raise QueryError(f"query {name!r} ({query.path.name}:{line}): {e}") from None
+
+
+def _check_project(db: Database, query: NamedQuery) -> None:
+    kind = "imported" if db.has("listed_synapse") else "reconstructed"
+    if query.works not in {"all", kind} and (db.has("connection") or kind == "imported"):
+        why = {"imported": "has no images", "reconstructed": "was made from images, not imported"}[kind]
+        raise QueryError(f"query {query.name!r} works in {query.works} projects alone; this connectome {why}")
+    for beside in query.needs:
+        if beside not in db.also:
+            given = " ".join(f"--rev {n}=REVISION" for n in query.needs)
+            raise QueryError(f"query {query.name!r} compares revisions: name them with {given}")
+
+
+def _line_of(error: BaseException | None) -> int | None:
+    """The line that DuckDB points at. The text begins with as many blank lines as the header has."""
+    found = re.search(r"^LINE (\d+):", str(error), re.MULTILINE) if error else None
+    return int(found[1]) if found else None
 
 
 def bind(
@@ -108,26 +146,17 @@ def bind(
     known = {p.name: p for p in query.parameters}
     for given in args:
         if given not in known:
-            raise QueryError(f"query {query.name!r} has no parameter {given!r}{nearest(given, known)}")
+            raise QueryError(f"query {query.name!r} has no parameter {given[:100]!r}{nearest(given[:100], known)}")
     bound: dict[str, Any] = {}
     for p in query.parameters:
-        value = args.get(p.name, p.default)
+        value = args.get(p.name)
+        value = p.default if value is None else value
         if value is None:
             raise QueryError(f"query {query.name!r} needs {p.name} ({p.type}): {p.doc} For example: {usage(query)}")
         try:
-            parsed = _TYPES[p.type](value)
-        except (ValueError, TypeError, OverflowError):
-            raise QueryError(
-                f"query {query.name!r}, parameter {p.name}: wanted {p.type} ({_FORMS[p.type]}), got {value!r}"
-            ) from None
-        if p.type == "box":
-            ends, unit = parsed
-            size = [1.0, 1.0, 1.0] if unit == "nm" else voxel_nm()
-            bound |= {
-                f"{p.name}_{end}_nm": v * size[i // 2] for i, (end, v) in enumerate(zip(_BOX_ENDS, ends, strict=True))
-            }
-        else:
-            bound[p.name] = parsed
+            bound |= p.values(value, voxel_nm)
+        except QueryError as e:
+            raise QueryError(f"query {query.name!r}, {e}") from None
     return bound
 
 
@@ -149,79 +178,18 @@ def parse_arguments(words: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _uint64(value: Any) -> int:
-    if isinstance(value, bool | float):
-        raise TypeError  # an id that went through a float may have lost its last digits
-    number = int(value)
-    if not 0 <= number < 1 << 64:
-        raise ValueError
-    return number
-
-
-def _int(value: Any) -> int:
-    if isinstance(value, bool | float):
-        raise TypeError
-    number = int(value)
-    if not -(1 << 63) <= number < 1 << 63:
-        raise ValueError
-    return number
-
-
-def _bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[_lower(value)]
-
-
-def _lower(value: Any) -> str:
-    text = str(value).lower()
-    if text not in {"true", "yes", "1", "false", "no", "0"}:
-        raise ValueError
-    return text
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _list(value: Any) -> list[int]:
-    words = value.split(",") if isinstance(value, str) else list(value)
-    return [_uint64(w) for w in words if not (isinstance(w, str) and not w.strip())]
-
-
-def _box(value: Any) -> tuple[list[float], str]:
-    found = _BOX.match(_text(value))
-    if found is None:
-        raise ValueError
-    ends = [float(v) for v in found.groups()[:6]]
-    if any(hi <= lo for lo, hi in zip(ends[::2], ends[1::2], strict=True)):
-        raise ValueError
-    return ends, found[7]
-
-
-_TYPES: Mapping[str, Callable[[Any], Any]] = {
-    "uint64": _uint64, "int": _int, "float": float, "text": _text, "bool": _bool, "list of uint64": _list, "box": _box,
-}  # fmt: skip
-_FORMS = {
-    "uint64": "an id, a whole number of 0 or more",
-    "int": "a whole number",
-    "float": "a number",
-    "text": "text",
-    "bool": "true or false",
-    "list of uint64": "ids with commas between",
-    "box": '"z0:z1,y0:y1,x0:x1 nm", or vx for voxels; each end above its start',
-}
-
-_PARAMETER = re.compile(r"^(\w+):\s*([a-z0-9 ]+?)\s*(?:=\s*(.*?)\s*)?—\s*(.+)$")
+_PARAMETER = re.compile(r"^(\w+):\s*(\w[\w ]*?)\s*(?:\[(.+?)\]\s*)?(?:=\s*(.*?)\s*)?—\s*(.+)$")
 _COLUMN = re.compile(r"^(\w+)\s*—\s*(.+)$")
-_SECTIONS = ("title", "parameters", "columns", "example")
+_SECTIONS = ("title", "parameters", "columns", "example", "works", "needs")
+_WORKS = ("all", "reconstructed", "imported")
 
 
 def load_query(path: Path, *, own: bool) -> NamedQuery:
     """Read one file. Raises QueryError with file:line for a header that is not as described above."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise QueryError(f"{path}:1: wanted a text file in UTF-8: {e}") from None
     header: dict[str, list[tuple[int, str]]] = {}
     current, end = "", 0
     for end, line in enumerate(lines):
@@ -255,6 +223,8 @@ def load_query(path: Path, *, own: bool) -> NamedQuery:
         sql=sql,
         path=path,
         own=own,
+        works=_works(path, header),
+        needs=tuple(w for _, text in header.get("needs", []) for w in re.split(r"[,\s]+", text) if w),
     )
     _check_parameters(query, end)
     return query
@@ -264,10 +234,24 @@ def _parameter(path: Path, line: int, text: str) -> Parameter:
     found = _PARAMETER.match(text)
     if found is None:
         raise QueryError(f"{path}:{line}: wanted `name: type = default — meaning`, got {text!r}")
-    name, kind, default, doc = found.groups()
-    if kind not in _TYPES:
-        raise QueryError(f"{path}:{line}: parameter {name}: unknown type {kind!r}{nearest(kind, _TYPES)}")
-    return Parameter(name, kind, doc, default)
+    name, kind, unit, default, doc = found.groups()
+    if why := known_type(kind):
+        raise QueryError(f"{path}:{line}: parameter {name}: {why}")
+    parameter = Parameter(name, kind, doc, default, unit or "")
+    if default is not None:
+        try:
+            parameter.values(default, lambda: (1.0, 1.0, 1.0))
+        except QueryError as e:
+            raise QueryError(f"{path}:{line}: the default is wrong: {e}") from None
+    return parameter
+
+
+def _works(path: Path, header: Mapping[str, list[tuple[int, str]]]) -> str:
+    for line, text in header.get("works", []):
+        if text not in _WORKS:
+            raise QueryError(f"{path}:{line}: wanted `works:` with one of {', '.join(_WORKS)}, got {text!r}")
+        return text
+    return "all"
 
 
 def _check_parameters(query: NamedQuery, header_lines: int) -> None:
@@ -275,17 +259,13 @@ def _check_parameters(query: NamedQuery, header_lines: int) -> None:
     try:
         statements = duckdb.extract_statements(query.sql)
     except duckdb.Error as e:
-        raise QueryError(f"{query.path}:{header_lines + 1}: SQL does not parse: {e}") from None
+        raise QueryError(f"{query.path}:{_line_of(e) or header_lines + 1}: SQL does not parse: {e}") from None
     if len(statements) != 1:
         raise QueryError(f"{query.path}:{header_lines + 1}: wanted one SQL statement, got {len(statements)}")
     used = set(statements[0].named_parameters)
-    declared = {
-        name: p
-        for p in query.parameters
-        for name in ([f"{p.name}_{end}_nm" for end in _BOX_ENDS] if p.type == "box" else [p.name])
-    }
+    declared = {name: p for p in query.parameters for name in p.bound}
     for name in sorted(used - declared.keys()):
-        line = next((i + 1 for i, text in enumerate(query.sql.splitlines()) if f"${name}" in text), 1)
+        line = next((i + 1 for i, text in enumerate(query.sql.splitlines()) if re.search(rf"\${name}\b", text)), 1)
         raise QueryError(f"{query.path}:{line}: ${name} is not declared under `parameters`{nearest(name, declared)}")
     for name in sorted(declared.keys() - used):
         raise QueryError(f"{query.path}:1: parameter {name} is declared and never used")
