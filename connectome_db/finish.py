@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectome_db import ids, ledger, synapselists, tables, volumes
+from connectome_db import companions, ids, ledger, tables, volumes
 from connectome_db.config import Project
 from connectome_db.environment import code_facts, environment_facts, host_facts, require_git
 from connectome_db.errors import RunError, StoreError
@@ -27,8 +27,9 @@ from connectome_db.parts import Parts
 from connectome_db.plans import FAR
 from connectome_db.prepare import Prepared, core, name, params_digest, prepare
 from connectome_db.provenance import FORMAT, table_digest
+from connectome_db.rawparts import source_facts
 from connectome_db.runner import Outcome, done_units, now, warn
-from connectome_db.spec import LISTED, Plan, Rows, Volume
+from connectome_db.spec import Plan, Rows, Volume
 from connectome_db.store import Output, Record, Store, check_links
 from connectome_db.unitfiles import as_recorded
 
@@ -171,36 +172,34 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, sort_keys=True, indent=1) + "\n")
 
 
-def stage_record(prepared: Prepared, outputs: Mapping[str, str]) -> dict[str, Any]:
-    """record.json; `outputs` has the Merkle digest of each output."""
+def stage_record(
+    prepared: Prepared, outputs: Mapping[str, str], made: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """record.json; `outputs` has the Merkle digest of each output, `made` the SHA-256 of each companion's files."""
     stage, project = prepared.stage, prepared.project
     model = prepared.model_of(project.params[stage.name])
-    return {
-        "stage": stage.name,
-        "format": FORMAT,
-        "units": len(prepared.plan),
-        "bounds": list(prepared.plan.bounds.flat()),
-        "block_vx": list(prepared.plan.block_vx) if prepared.plan.block_vx else None,
-        "voxel_nm": list(project.voxel_nm),
-        "code_digest": prepared.code_digest,
-        "model_id": model.id if model else None,
-        "model_digest": model.digest if model else None,
-        "params": json.loads(project.params[stage.name].model_dump_json()),
-        "overrides": [
-            {"region": o.region, "box_vx": list(o.box.flat()), "params": dict(o.values)}
-            for o in project.overrides.get(stage.name, ())
-        ],
-        "inputs": {n: p.merkle for n, p in sorted(prepared.inputs.parts.items())},
-        "outputs": dict(sorted(outputs.items())),
-    } | _source(prepared)
-
-
-def _source(prepared: Prepared) -> dict[str, Any]:
-    """For an imported list: which file it was, with its digest and columns."""
-    listed = prepared.project.dataset.synapses
-    if listed is None or LISTED not in prepared.stage.inputs:
-        return {}
-    return {"source": synapselists.source_facts(listed, prepared.project.root)}
+    return (
+        {
+            "stage": stage.name,
+            "format": FORMAT,
+            "units": len(prepared.plan),
+            "bounds": list(prepared.plan.bounds.flat()),
+            "block_vx": list(prepared.plan.block_vx) if prepared.plan.block_vx else None,
+            "voxel_nm": list(project.voxel_nm),
+            "code_digest": prepared.code_digest,
+            "model_id": model.id if model else None,
+            "model_digest": model.digest if model else None,
+            "params": json.loads(project.params[stage.name].model_dump_json()),
+            "overrides": [
+                {"region": o.region, "box_vx": list(o.box.flat()), "params": dict(o.values)}
+                for o in project.overrides.get(stage.name, ())
+            ],
+            "inputs": {n: p.merkle for n, p in sorted(prepared.inputs.parts.items())},
+            "outputs": dict(sorted(outputs.items())),
+        }
+        | ({"companions": dict(sorted(made.items()))} if made else {})
+        | source_facts(project, stage.inputs)
+    )
 
 
 def write_data(
@@ -224,7 +223,8 @@ def write_data(
     tables.write_small(units_table(prepared), folder / "units.parquet")
     tables.write_small(reads_table(prepared), folder / "reads.parquet")
     tables.write_small(pa.concat_tables(parts_tables).combine_chunks(), folder / "parts.parquet")
-    write_json(folder / "record.json", stage_record(prepared, merkles))
+    made = companions.make(prepared.stage.outputs, folder, prepared.project.state / "tmp" / f"sort-{uuid.uuid4().hex}")
+    write_json(folder / "record.json", stage_record(prepared, merkles, made))
 
 
 def executions_table(plan: Plan, records: Sequence[Record], run_id: str) -> pa.Table:
@@ -314,7 +314,8 @@ def is_current(prepared: Prepared) -> bool:
             for p in (data / "units.parquet", provenance / "executions.parquet")
         ]
         record = json.loads((data / "record.json").read_text())
-        same = keys == [prepared.keys] * 2 and record == stage_record(prepared, record["outputs"])
+        wanted = stage_record(prepared, record["outputs"], record.get("companions"))
+        same = keys == [prepared.keys] * 2 and record == wanted
         return same and (provenance / "run.json").is_file() and _all_there(prepared, data)
     except (OSError, pa.ArrowInvalid, ValueError, KeyError):
         return False
@@ -328,6 +329,8 @@ def _all_there(prepared: Prepared, data: Path) -> bool:
     for o in prepared.stage.outputs:
         if isinstance(o, Rows) and pq.read_metadata(data / f"{o.name}.parquet").num_rows != rows.get(o.name, 0):
             return False
+    if not all((data / n).is_file() for n in companions.expected(prepared.stage.outputs, data)):
+        return False
     chunked = [o for o in prepared.stage.outputs if isinstance(o, Volume)]
     records = Store(prepared.project.store).lookup(prepared.stage.name, prepared.keys) if chunked else {}
     for o in chunked:

@@ -26,6 +26,8 @@ from connectome_db.spec import LISTS, RAW, AnyStage, Array, Block, Extent, Found
 
 WHOLE_TABLE_BYTES = 1 << 28
 """Tables up to this size are read once per worker and sliced; larger ones are read unit by unit."""
+KEPT_BYTES = 1 << 25
+"""A table that is read whole by a `once` stage is kept for the next reader up to this size."""
 
 
 def open_manifest(project: Project) -> Manifest:
@@ -126,8 +128,10 @@ def _whole_table(path: Path, signature: tuple[int, int]) -> tuple[pa.Table, npt.
 def _rows(path: Path, codes: npt.NDArray[np.uint64], everything: bool) -> pa.Table:
     """Rows of the given units in stored order."""
     stat = path.stat()
+    if everything and stat.st_size > KEPT_BYTES:
+        return tables.read_units(path, None)  # once: it is neither kept nor copied into one piece
     if stat.st_size > WHOLE_TABLE_BYTES:
-        return tables.read_units(path, None if everything else codes.tolist())
+        return tables.read_units(path, codes.tolist())
     table, unit = _whole_table(path, (stat.st_ino, stat.st_mtime_ns))
     if everything:
         return table

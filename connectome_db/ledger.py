@@ -73,10 +73,20 @@ class Ledger:
         return check in (None, _digest(found))
 
 
+def small_paths(folder: Path) -> list[Path]:
+    """Every file directly in a stage's folder, the `info` of its volumes, and its arrays; chunks are left out."""
+    beside = (p for pattern in ("*/info", "*/*.npy") for p in sorted(folder.glob(pattern)))
+    return [*(p for p in sorted(folder.iterdir()) if p.is_file()), *beside]
+
+
 def small_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file directly in a stage's folder, and of the `info` of its volumes; chunks are left out."""
-    paths = [p for p in sorted(folder.iterdir()) if p.is_file()] + sorted(folder.glob("*/info"))
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+    """SHA-256 of each of `small_paths`, by name."""
+    return {str(p.relative_to(folder)): _file_digest(p) for p in small_paths(folder)}
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def write(store: Path, stage: str, data: Path, provenance: Path, run_id: str) -> Ledger:

@@ -56,13 +56,22 @@ def _column_bytes(column: pa.ChunkedArray) -> Iterable[bytes]:
     if pa.types.is_string(column.type):
         filled = pc.fill_null(column, "")
         yield pc.binary_length(filled).to_numpy().astype("<i4").tobytes()
-        yield "".join(filled.to_pylist()).encode()
+        yield b"".join(_text(chunk) for chunk in filled.chunks)
         return
     filled = pc.fill_null(column, False if pa.types.is_boolean(column.type) else 0)
     values = filled.to_numpy()
     if pa.types.is_floating(column.type):
         values = np.where(np.isnan(values), np.array(np.nan, values.dtype), values + values.dtype.type(0))
     yield np.ascontiguousarray(values).tobytes()
+
+
+def _text(strings: pa.StringArray) -> memoryview:
+    """The bytes of all strings of an array without nulls, one after the other."""
+    _, ends, data = strings.buffers()
+    if data is None or len(strings) == 0:
+        return memoryview(b"")
+    where = np.frombuffer(ends, np.int32)[strings.offset : strings.offset + len(strings) + 1]
+    return memoryview(data)[int(where[0]) : int(where[-1])]
 
 
 def table_digest(table: pa.Table) -> str:

@@ -75,31 +75,34 @@ def _file(kind: str, k: int) -> str:
 
 
 def source_digest(files: Sequence[Path], state: Path) -> str:
-    """One digest of the bytes of the source files; a file whose inode, size and time did not change is not read."""
+    """One digest of the bytes of the source files."""
+    return digest("source files", [[path.name, file_sha256(path, state)] for path in files])
+
+
+def file_sha256(path: Path, state: Path) -> str:
+    """Hex SHA-256 of a source file; one whose inode, size and time did not change is not read again.
+
+    Raises SourceError when there is no such file.
+    """
     cache = state / "lists" / "files.json"
     try:
         known: dict[str, list[Any]] = json.loads(cache.read_text())
     except (OSError, ValueError):
         known = {}
-    digests, changed = [], False
-    for path in files:
-        try:
-            stat = path.stat()
-        except OSError as e:
-            raise SourceError(f"{path}: no such file; wanted a list to import") from e
-        signature = [stat.st_ino, stat.st_size, stat.st_mtime_ns]
-        found = known.get(str(path))
-        if found is None or found[:3] != signature:
-            with path.open("rb") as f:
-                known[str(path)] = found = [*signature, hashlib.file_digest(f, "sha256").hexdigest()]
-            changed = True
-        digests.append([path.name, found[3]])
-    if changed:
+    try:
+        stat = path.stat()
+    except OSError as e:
+        raise SourceError(f"{path}: no such file; wanted a list to import") from e
+    signature = [stat.st_ino, stat.st_size, stat.st_mtime_ns]
+    found = known.get(str(path))
+    if found is None or found[:3] != signature:
+        with path.open("rb") as f:
+            known[str(path)] = found = [*signature, hashlib.file_digest(f, "sha256").hexdigest()]
         cache.parent.mkdir(parents=True, exist_ok=True)
         tmp = cache.with_name(f"{uuid.uuid4().hex}.tmp")
         tmp.write_text(json.dumps(known, sort_keys=True, indent=1))
         tmp.replace(cache)
-    return digest("source files", digests)
+    return str(found[3])
 
 
 def decoded(
