@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from ruamel.yaml import YAML
 
 from connectome_db import config, dvcfile, newproject, paramsfile
 from connectome_db.errors import ConfigError, SourceError
@@ -20,6 +18,7 @@ from connectome_db.lists.files import suffix_of
 from connectome_db.lists.mapping import Given, Mapped, annotation_table, recognise, skeleton_folder
 from connectome_db.lists.report import Report
 from connectome_db.lists.specs import AnnotationList, SkeletonFolder, SynapseList
+from connectome_db.regional import yamltext
 from connectome_db.spec import NM3
 from connectome_db.stages.imported import STAGES
 
@@ -101,26 +100,22 @@ def bring(
         )  # fmt: skip
     if not config.is_imported(root):
         raise ConfigError(f"{root} is a project with raw tiles; import into a folder of its own")
-    yaml = YAML()
-    yaml.width = 110
     path = root / "params.yaml"
-    document = yaml.load(path.read_text())
-    dataset = document["dataset"]
+    text = path.read_text()
     if synapses is not None:
-        dataset["synapses"] = paramsfile.plain(synapses.model_dump(mode="json"))
-        dataset["voxel_nm"] = paramsfile.plain(voxel_nm)
+        text = yamltext.put(text, ("dataset", "voxel_nm"), list(voxel_nm), path.name)
+        text = yamltext.put(text, ("dataset", "synapses"), paramsfile.said(synapses), path.name)
     if annotations:
-        new = [a.model_dump(mode="json") for a in annotations]
-        replaced = {(a["file"], a["sheet"]) for a in new}
-        old = [a for a in dataset.get("annotations") or () if (a["file"], a.get("sheet")) not in replaced]
-        dataset["annotations"] = paramsfile.plain([*old, *new])
+        replaced = {(a.file, a.sheet) for a in annotations}
+        known = config.parse_yaml(text, path.name)["dataset"].get("annotations") or []
+        kept = [a for a in known if (a.get("file"), a.get("sheet")) not in replaced]
+        every = [*kept, *(paramsfile.said(a) for a in annotations)]
+        text = yamltext.put(text, ("dataset", "annotations"), every, path.name)
     if skeletons is not None:
-        dataset["skeletons"] = paramsfile.plain(skeletons.model_dump(mode="json"))
-    sink = io.StringIO()
-    yaml.dump(document, sink)
-    config.load(root, STAGES, sink.getvalue())
+        text = yamltext.put(text, ("dataset", "skeletons"), paramsfile.said(skeletons), path.name)
+    config.load(root, STAGES, text)
     tmp = path.with_suffix(".yaml.tmp")
-    tmp.write_text(sink.getvalue())
+    tmp.write_text(text)
     tmp.replace(path)
     project = config.load(root, STAGES)
     dvcfile.write(project)

@@ -12,32 +12,48 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from connectome_db.config import Dataset
+from connectome_db.lists.specs import Origin
 from connectome_db.qa.settings import QaParams
 from connectome_db.spec import AnyStage
 
+LISTS = {"synapses", "annotations", "skeletons"}
+"""What a connectome made elsewhere is imported from."""
 HEADER = """What decides the result, and nothing else. Axes are (z, y, x); names carry their units.
 Editing a value and running `dvc repro` recomputes the units it touches, and those that read them."""
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """Lists and dicts as YAML writes them on one line."""
     if isinstance(value, list | tuple):
-        seq = CommentedSeq(plain(v) for v in value)
+        seq = CommentedSeq(_plain(v) for v in value)
         seq.fa.set_flow_style()
         return seq
     if isinstance(value, dict):
-        entries = CommentedMap((k, plain(v)) for k, v in value.items())
+        entries = CommentedMap((k, _plain(v)) for k, v in value.items())
         entries.fa.set_flow_style()
         return entries
     return value
 
 
+def said(spec: Origin) -> dict[str, Any]:
+    """What was said of a list, table or folder that a connectome is imported from; its origin always."""
+    values = spec.model_dump(mode="json")
+    default = {k: f.default for k, f in type(spec).model_fields.items()}
+    own = {k: v for k, v in values.items() if k not in Origin.model_fields and getattr(spec, k) != default[k]}
+    return own | {k: values[k] for k in Origin.model_fields}
+
+
+def _listed(spec: Origin) -> CommentedMap:
+    """The same, a line each."""
+    return CommentedMap((k, _plain(v)) for k, v in said(spec).items())
+
+
 def _section(model: type[BaseModel], values: Mapping[str, Any]) -> CommentedMap:
     out = CommentedMap()
     for name, field in model.model_fields.items():
-        if model is Dataset and name in {"synapses", "annotations", "skeletons"} and not values[name]:
+        if model is Dataset and name in LISTS and not values[name]:
             continue  # only a connectome made elsewhere has lists
-        out[name] = plain(values[name])
+        out[name] = _plain(values[name])
         if field.description:
             text = "\n".join(textwrap.wrap(" ".join(field.description.split()), 105))
             out.yaml_set_comment_before_after_key(name, before=text, indent=2)
@@ -49,6 +65,9 @@ def render(dataset: Dataset, stages: tuple[AnyStage, ...], changes: Mapping[str,
     document = CommentedMap()
     document.yaml_set_start_comment(HEADER)
     document["dataset"] = _section(Dataset, dataset.model_dump(mode="json"))
+    for name in LISTS & document["dataset"].keys():
+        spec = getattr(dataset, name)
+        document["dataset"][name] = [_listed(s) for s in spec] if isinstance(spec, tuple) else _listed(spec)
     for stage in stages:
         params = stage.params(**changes.get(stage.name, {}))
         document[stage.name] = _section(stage.params, params.model_dump(mode="json"))

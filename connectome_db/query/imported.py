@@ -27,8 +27,10 @@ def trace_imported_edge(db: Database, pre: int, post: int, *, limit: int | None 
     units = unit_traces(db, [("graph", edges[0]["unit"]), *(("listing", block) for block in blocks)])
     source = read_json(db.project / "data" / "listing" / "record.json").get("source", {})
     file = Trace(f"file {source.get('file')}", "file", {
-        "sha256": source.get("sha256"), "pre": source.get("pre"), "post": source.get("post"),
-        "where": source.get("where"), "before": "unknown: the list does not say what it was made from",
+        "sha256": source.get("sha256"), "bytes": source.get("bytes"),
+        **{k: source.get(k, "unknown") for k in ("source", "licence", "citation")},
+        **{k: v for k in ("sheet", "pre", "post", "weight", "where") if (v := source.get(k))},
+        "before": "unknown: the list does not say what it was made from",
     })  # fmt: skip
     listed = tuple(
         Trace(
