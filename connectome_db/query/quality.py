@@ -54,7 +54,7 @@ def selects(tables: Collection[str], schema: str) -> dict[str, str]:
     `schema` is the one that the project's views are in.
     """
     at = f"{views.quote(schema)}."
-    have = set(tables)
+    have = _judged(tables)
     made: dict[str, str] = {}
     measured = [t for t in MEASURED if t.name in have]
     if measured:
@@ -70,10 +70,15 @@ def selects(tables: Collection[str], schema: str) -> dict[str, str]:
     return made
 
 
+def _judged(tables: Collection[str]) -> set[str]:
+    """The tables that quality is joined to: the views `synapse` and `link` of an imported list have no images."""
+    return set(tables) - ({"synapse", "link"} if "listed_synapse" in tables else set())
+
+
 def macros(tables: Collection[str], schema: str) -> list[str]:
     """Statements that make the functions `connections` and `weighted_connections` in `schema`."""
     at = f"{views.quote(schema)}."
-    have = set(tables)
+    have = _judged(tables)
     body: Mapping[str, str] = {"connections": _CONNECTIONS, "weighted_connections": _WEIGHTED}
     if not {"synapse", "link"} <= have:
         if "connection" not in have:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -19,9 +20,11 @@ from connectome_db.revisions import Revision, checked_out, open_revision, tags_o
 from connectome_db.versions import asof
 
 
-def ask_sql(project: Path, sql: str, revisions: Mapping[str, Revision]) -> tuple[pa.Table, Receipt]:
-    """Rows of an SQL query, and their receipt."""
-    return _run(project, Question(sql), revisions)
+def ask_sql(
+    project: Path, sql: str, revisions: Mapping[str, Revision], values: Mapping[str, Any] | None = None
+) -> tuple[pa.Table, Receipt]:
+    """Rows of an SQL query with `values` bound to its `$name` parameters, and their receipt."""
+    return _run(project, Question(sql, dict(values or {})), revisions)
 
 
 def ask_named(
