@@ -121,7 +121,7 @@ def _neurons(root: Path) -> dict[str, Cells]:
     parts = pq.read_table(
         root / "data" / "segment" / "supervoxel.parquet", columns=["supervoxel", "size_vx", "z_vx", "y_vx", "x_vx"]
     )
-    owner = _owner(parts["supervoxel"].to_numpy(), member["supervoxel"].to_numpy(), member["object"].to_numpy())
+    owner = owner_of(parts["supervoxel"].to_numpy(), member["supervoxel"].to_numpy(), member["object"].to_numpy())
     at = np.minimum(np.searchsorted(names[order], owner), len(names) - 1)
     mine = names[order][at] == owner
     row, size = order[at[mine]], parts["size_vx"].to_numpy()[mine].astype(np.float64)
@@ -144,9 +144,10 @@ def _neurons(root: Path) -> dict[str, Cells]:
     }
 
 
-def _owner(
+def owner_of(
     wanted: npt.NDArray[np.uint64], supervoxel: npt.NDArray[np.uint64], owner: npt.NDArray[np.uint64]
 ) -> npt.NDArray[np.uint64]:
+    """The owner (N,) of each of the wanted supervoxels; 0 for those that have none."""
     order = np.argsort(supervoxel)
     at = np.minimum(np.searchsorted(supervoxel[order], wanted), len(order) - 1)
     found: npt.NDArray[np.uint64] = np.where(supervoxel[order][at] == wanted, owner[order][at], 0).astype(np.uint64)

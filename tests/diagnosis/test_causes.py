@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from connectome_db.diagnosis.causes import name_cause
-from connectome_db.diagnosis.cells import Cells
 from connectome_db.diagnosis.compare import Comparison
-from connectome_db.diagnosis.density_scan import sparsest
 from connectome_db.diagnosis.facts import Fact
 from connectome_db.schema.quality import METRICS
 
@@ -75,35 +72,3 @@ def test_no_cause_is_named_without_its_evidence(found):
 
 def test_an_override_that_changes_nothing_is_no_cause():
     assert name_cause(walk(off("synapse_density", -0.1, -0.2, p=0.4)), (TYPO,), runs=False) is None
-
-
-BOUNDS = (0.0, 0.0, 0.0, 960.0, 4096.0, 4096.0)
-
-
-def _density(rng: np.random.Generator, corner: float) -> Cells:
-    low = np.stack(np.meshgrid(*(np.arange(n) * s for n, s in ((4, 240), (8, 512), (8, 512))), indexing="ij"), axis=-1)
-    low = low.reshape(-1, 3).astype(float)
-    boxes = np.concatenate([low, low + np.array([240, 512, 512])], axis=1)
-    volume = rng.uniform(0.04, 0.063, len(boxes))
-    thin = np.where((low[:, 1] >= 2048) & (low[:, 2] >= 2048), corner, 1.0)
-    return Cells(METRICS["connection_density"], boxes, rng.poisson(12 * thin * volume) / volume, volume)
-
-
-def test_the_scan_finds_a_sparse_quarter():
-    found = sparsest(_density(np.random.default_rng(5), 0.2), BOUNDS, np.random.default_rng(6))
-    assert found is not None
-    assert found.p_value < 0.01
-    assert found.found < 0.5 * found.expected
-    z0, y0, x0, z1, y1, x1 = found.box_nm
-    assert (z0, z1) == (0.0, 960.0)
-    assert (y0 + y1) / 2 > 2048
-    assert (x0 + x1) / 2 > 2048
-
-
-def test_the_scan_keeps_chance_at_its_rate():
-    p = []
-    for seed in range(60):
-        found = sparsest(_density(np.random.default_rng(seed), 1.0), BOUNDS, np.random.default_rng(seed), draws=99)
-        p.append(found.p_value)  # type: ignore[union-attr]
-    assert np.mean(np.asarray(p) <= 0.05) <= 0.1
-    assert np.mean(np.asarray(p) <= 0.5) > 0.3
