@@ -191,7 +191,8 @@ def plot_paths(
         rows = between(db, ends[0], None if target is None else ends[1], steps, min_synapses)
         title = f"From {source} in {steps} steps" if target is None else f"Paths from {source} to {target}"
         about = about_of(db, f"at most {steps} steps", at_least(min_synapses))
-        _write(paths(rows, about, names=names_in(db, rows), title=title), out)
+        end = None if target is None else ends[1]
+        _write(paths(rows, about, names=names_in(db, rows), title=title, start=ends[0], end=end), out)
 
 
 def register(app: typer.Typer) -> None:

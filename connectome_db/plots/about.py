@@ -97,10 +97,21 @@ TYPE_KINDS = (
 """Kinds of annotation that say what sort of neuron it is, best first."""
 
 
+FEW = 40
+"""Groups that a reader can tell apart."""
+
+
 def type_kind(db: Database) -> str | None:
-    """The kind of annotation that says what sort of neuron each is; None when there is none."""
-    there = kinds_of(db)
-    return next((k for k in TYPE_KINDS if k in there), None)
+    """The kind of annotation that says what sort of neuron each is; None when there is none.
+
+    Of several the first of few enough values that each can be told apart in a picture.
+    """
+    if not db.has("annotation"):
+        return None
+    rows = db.fetch("SELECT kind, count(DISTINCT value) AS n FROM annotation GROUP BY kind")
+    values = {r["kind"]: r["n"] for r in rows}
+    there = [k for k in TYPE_KINDS if k in values]
+    return next((k for k in there if 2 <= values[k] <= FEW), there[0] if there else None)
 
 
 def groups_of(db: Database, kind: str, neurons: U64) -> list[str]:
@@ -119,15 +130,21 @@ def groups_of(db: Database, kind: str, neurons: U64) -> list[str]:
     return [known.get(n) or UNTYPED for n in neurons.tolist()]
 
 
+_NAMES = {
+    "annotation": "SELECT neuron, min(value) AS name FROM annotation WHERE kind IN ('name', 'instance')",
+    "neuron_name": "SELECT neuron, min(name) AS name FROM neuron_name WHERE name <> neuron::VARCHAR",
+}
+"""Where names of neurons stand; what the list itself calls them, unless that is the number, is heard last and wins."""
+
+
 def names_of(db: Database, neurons: Iterable[int]) -> dict[int, str]:
     """What to call each neuron: its name in the source, or its id."""
     asked = list(neurons)
     known: dict[int, str] = {}
-    if db.has("neuron_name"):
-        rows = db.rows(
-            "SELECT neuron, name FROM neuron_name WHERE list_contains($ids::UBIGINT[], neuron)", {"ids": asked}
-        )
-        known = dict(zip(rows["neuron"].to_pylist(), rows["name"].to_pylist(), strict=True))
+    for table, select in _NAMES.items():
+        if db.has(table):
+            rows = db.rows(f"{select} AND list_contains($ids::UBIGINT[], neuron) GROUP BY neuron", {"ids": asked})
+            known |= dict(zip(rows["neuron"].to_pylist(), rows["name"].to_pylist(), strict=True))
     return {n: known.get(n) or str(n) for n in asked}
 
 

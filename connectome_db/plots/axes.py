@@ -12,7 +12,7 @@ def plain(value: float) -> str:
     """A number on an axis: 1,000 and 0.01, not powers of ten, as far as that is short."""
     if value == 0:
         return "0"
-    if 1000 <= abs(value) < 1e9:
+    if 1000 <= abs(value) < 1e12:
         return f"{value:,.0f}".replace("-", "−")
     if 1e-4 <= abs(value) < 1000:
         return f"{value:.6g}".replace("-", "−")
@@ -24,12 +24,12 @@ def plain_numbers() -> FuncFormatter:
     return FuncFormatter(lambda value, _: plain(value))
 
 
-def logarithmic(ax: Axes, which: Literal["x", "y", "both"]) -> None:
-    """Make axes logarithmic, with numbers written out at the decades."""
+def logarithmic(ax: Axes, which: Literal["x", "y", "both"], ticks: int = 8) -> None:
+    """Make axes logarithmic, with numbers written out at the decades, or at every second where there are many."""
     for name in "xy" if which == "both" else which:
         (ax.set_xscale if name == "x" else ax.set_yscale)("log")
         axis = ax.xaxis if name == "x" else ax.yaxis
-        axis.set_major_locator(LogLocator(10, numticks=9))
+        axis.set_major_locator(LogLocator(10, numticks=ticks))
         axis.set_major_formatter(plain_numbers())
         axis.set_minor_formatter(NullFormatter())
 

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import NullLocator, SymmetricalLogLocator
 
 from connectome_db.plots import about as read
-from connectome_db.plots.axes import grid, logarithmic
+from connectome_db.plots.axes import grid, logarithmic, plain, plain_numbers
 from connectome_db.plots.picture import NULL_COLOUR, OUT_COLOUR, Picture, new_figure, style
 
 TRIADS = {
@@ -132,14 +132,20 @@ def _counts(ax: Axes, labels: Sequence[str], counts: read.F64, mean: read.F64, s
             color=NULL_COLOUR, ms=4.5, lw=1.4, capsize=2, label="null model, mean ± 2 sd",
         )  # fmt: skip
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=2, borderaxespad=0.2)
-    logarithmic(ax, "x") if (counts > 0).all() else ax.set_xscale("symlog", linthresh=1)
+    if (counts > 0).all():
+        logarithmic(ax, "x", ticks=5)
+    else:
+        ax.set_xscale("symlog", linthresh=1)
+        ax.xaxis.set_major_locator(SymmetricalLogLocator(base=100, linthresh=1))
+        ax.xaxis.set_major_formatter(plain_numbers())
     grid(ax, "x")
     for k, v in enumerate(counts):
         ax.annotate(f"{v:,.0f}", (v, k), (6, 3), textcoords="offset points", fontsize=7)
     ax.set_yticks(at, read.shortened(labels, 26))
     ax.tick_params(axis="y", labelleft=True, length=0)
     ax.set_xlabel("occurrences")
-    ax.margins(x=0.14)
+    low, high = ax.get_xlim()
+    ax.set_xlim(low, high * (high / max(low, 1.0)) ** 0.3)  # room for the last number
 
 
 def _scores(ax: Axes, z: read.F64) -> None:
@@ -156,10 +162,12 @@ def _scores(ax: Axes, z: read.F64) -> None:
         side, align = (5, "left") if v >= 0 else (-5, "right")
         told = f"{v:+,.1f}".replace("-", "−")
         ax.annotate(told, (v, k), (side, 3.5), textcoords="offset points", fontsize=7, ha=align)
-    edge = max(6.0, float(np.nanmax(np.abs(z))) * 4 if good.any() else 6.0)
+    furthest = float(np.nanmax(np.abs(z))) if good.any() else 2.0
+    edge = max(6.0, furthest * max(4.0, (furthest / 2) ** 0.45))  # room for the number beside the last mark
     ax.set_xlim(-edge, edge)
-    ticks = [t for t in (-1000, -100, -10, -2, 2, 10, 100, 1000) if abs(t) <= edge]
-    ax.set_xticks(ticks, [f"{t:,}".replace("-", "−") for t in ticks], minor=False)
+    decades = (2, 10, 100) if furthest < 300 else (0, 100, 10_000) if furthest < 3e5 else (0, 1000, 1_000_000)
+    ticks = sorted({s * t for t in decades if t <= edge for s in (-1, 1)})
+    ax.set_xticks(ticks, [plain(t) for t in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.tick_params(axis="y", length=0, labelleft=False)
     ax.set_xlabel("z: sd from the null mean")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from connectome_db.errors import QueryError
+from connectome_db.errors import QueryError, nearest
 from connectome_db.plots.about import I64, UNTYPED, groups_of, kinds_of, type_kind
 from connectome_db.query.database import Database
 from connectome_db.query.graph.communities import communities
@@ -15,6 +15,8 @@ from connectome_db.query.graph.wiring import Wiring
 
 MOST_FOR_COMMUNITIES = 300_000
 """Connections up to which communities are looked for: a minute at most."""
+WAYS = ("auto", "type", "community", "size", "id")
+"""How neurons can be sorted without naming a kind of annotation."""
 
 
 def wiring_of(rows: pa.Table) -> Wiring:
@@ -55,6 +57,8 @@ def order_of(db: Database, edges: Wiring, by: str, seed: int) -> Order:
         found = communities(edges, seed=seed)["community"].to_pylist()
         return _grouped(edges, [str(c) for c in found], f"community (Louvain, seed {seed})")
     kind = type_kind(db) if by == "type" else by
+    if kind is not None and kind not in kinds_of(db):
+        raise QueryError(f"neurons cannot be sorted by {by!r}{nearest(by, [*WAYS, *kinds_of(db)])}")
     if kind is None:
         there = ", ".join([*kinds_of(db), "community", "size", "id"])
         raise QueryError(f"the neurons have no annotation that says their type; sort by one of {there}")

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch
+from matplotlib.patheffects import withStroke
 
 from connectome_db.errors import QueryError
 from connectome_db.plots import about as read
@@ -19,17 +20,30 @@ MOST_IN_LAYER = 14
 NO_SYNAPSES = -1
 
 
-def paths(rows: pa.Table, about: str = "", *, names: Mapping[int, str] | None = None, title: str = "Paths") -> Picture:
+def paths(
+    rows: pa.Table,
+    about: str = "",
+    *,
+    names: Mapping[int, str] | None = None,
+    title: str = "Paths",
+    start: int | None = None,
+    end: int | None = None,
+) -> Picture:
     """Neurons in columns by the number of steps, arrows as wide as the logarithm of their synapses.
 
     `rows`: a row per connection (pre, post; synapses, step where known), or a row per neuron of a path (path, step,
-    neuron; synapses of the connection that leads to it). In a layer the neurons with the most synapses are kept. Raises
-    QueryError for other columns, or no rows.
+    neuron; synapses of the connection that leads to it). In a layer the neurons with the most synapses are kept, and
+    `start` and `end` always; `end` stands in a column of its own. Raises QueryError for other columns, or no rows.
     """
     read.refuse_empty(rows, "paths")
     edges = _edges(rows)
-    layer = _layers(edges)
-    kept, left_out = _kept(edges, layer)
+    layer = _layers(edges, start)
+    if end in layer:
+        layer[end] = max([layer[end], *(k + 1 for n, k in layer.items() if n != end)])
+    kept = _kept(edges, layer, {start, end})
+    if end is not None:
+        kept = _leading(edges, kept, {start, end})
+    left_out = len(layer) - len(kept)
     edges = {pair: v for pair, v in edges.items() if pair[0] in kept and pair[1] in kept}
     columns: dict[int, list[int]] = {}
     for n in kept:
@@ -39,7 +53,7 @@ def paths(rows: pa.Table, about: str = "", *, names: Mapping[int, str] | None = 
     about = " · ".join(t for t in (about, told) if t)
     tallest = max(len(c) for c in columns.values())
     with style():
-        fig = new_figure(title, about, 1.8 + 1.75 * len(columns), max(3.2, 1.5 + 0.42 * tallest))
+        fig = new_figure(title, about, 1.8 + 2.1 * len(columns), max(3.2, 1.5 + 0.42 * tallest))
         _draw(fig.subplots(), place, edges, names or {})
     says = f"{len(kept)} neurons in {len(columns)} layers, {len(edges)} connections."
     return Picture(fig, title, about, says, rows if rows.num_rows <= 500 else None)
@@ -77,10 +91,10 @@ def _edges(rows: pa.Table) -> dict[tuple[int, int], int]:
     return found
 
 
-def _layers(edges: Mapping[tuple[int, int], int]) -> dict[int, int]:
-    """Fewest steps to each neuron from those that nothing leads to; from the first row's when there is a cycle."""
+def _layers(edges: Mapping[tuple[int, int], int], first: int | None) -> dict[int, int]:
+    """Fewest steps to each neuron from `first`; without it from those that nothing leads to, or the first row's."""
     into = {b for _, b in edges}
-    start = {a for a, _ in edges} - into or {next(iter(edges))[0]}
+    start = {first} if first is not None else {a for a, _ in edges} - into or {next(iter(edges))[0]}
     out: dict[int, list[int]] = {}
     for a, b in edges:
         out.setdefault(a, []).append(b)
@@ -94,19 +108,28 @@ def _layers(edges: Mapping[tuple[int, int], int]) -> dict[int, int]:
     return layer
 
 
-def _kept(edges: Mapping[tuple[int, int], int], layer: Mapping[int, int]) -> tuple[list[int], int]:
-    """The strongest neurons of each layer, and how many are left out."""
+def _kept(edges: Mapping[tuple[int, int], int], layer: Mapping[int, int], ends: set[int | None]) -> list[int]:
+    """The strongest neurons of each layer, and `ends`."""
     strength = dict.fromkeys(layer, 0)
     for (a, b), synapses in edges.items():
         for n in (a, b):
             if n in strength:
                 strength[n] += max(1, synapses)
     by_layer: dict[int, list[int]] = {}
-    for n in sorted(layer, key=lambda n: (-strength[n], n)):
+    for n in sorted(layer, key=lambda n: (n not in ends, -strength[n], n)):
         by_layer.setdefault(layer[n], []).append(n)
-    # where paths end is what was asked for: the last layer's neurons that lead nowhere are never the ones to go first
-    kept = [n for members in by_layer.values() for n in members[:MOST_IN_LAYER]]
-    return kept, len(layer) - len(kept)
+    return [n for members in by_layer.values() for n in members[:MOST_IN_LAYER]]
+
+
+def _leading(edges: Mapping[tuple[int, int], int], kept: list[int], ends: set[int | None]) -> list[int]:
+    """Without neurons that no longer lie between the ends, since those before or after them were left out."""
+    while True:
+        inside = [(a, b) for a, b in edges if a in kept and b in kept]
+        out, into = {a for a, _ in inside}, {b for _, b in inside}
+        good = [n for n in kept if n in ends or (n in out and n in into)]
+        if len(good) == len(kept):
+            return kept
+        kept = good
 
 
 def _places(columns: Mapping[int, list[int]], edges: Mapping[tuple[int, int], int]) -> dict[int, tuple[float, float]]:
@@ -122,6 +145,9 @@ def _places(columns: Mapping[int, list[int]], edges: Mapping[tuple[int, int], in
         for k, n in enumerate(members):
             place[n] = (float(step), k - (len(members) - 1) / 2)
     return place
+
+
+_HALO = [withStroke(linewidth=2.2, foreground="white")]
 
 
 def _draw(
@@ -148,7 +174,7 @@ def _draw(
     ax.plot(xs, ys, "o", color="#173f7a", ms=7, zorder=3)
     for n, (x, y) in place.items():
         label = read.shortened([names.get(n) or str(n)], 20)[0]
-        ax.annotate(label, (x, y), (0, 6), textcoords="offset points", fontsize=7, ha="center")
+        ax.annotate(label, (x, y), (0, 6), textcoords="offset points", fontsize=7, ha="center", path_effects=_HALO)
     for step in sorted({int(x) for x in xs}):
         word = "start" if step == 0 else f"{step} step{'s' if step > 1 else ''}"
         ax.text(step, min(ys) - 0.95, word, ha="center", va="top", fontsize=8.5, color="#525d6d")
@@ -216,7 +242,8 @@ def _through(
         r
         for r in rows
         if distance[0].get(r["pre"], steps + 1) + 1 + distance[1].get(r["post"], steps + 1) <= steps
-        and distance[0][r["pre"]] < distance[0].get(r["post"], steps + 1)
+        and r["pre"] != target
+        and r["post"] != source
     ]
     schema = next(iter(ahead.values())).schema if ahead else None
     return pa.Table.from_pylist(good, schema=schema) if good else None
