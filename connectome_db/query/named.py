@@ -12,9 +12,12 @@
 
 Values are bound, never pasted into the text. Types: uint64, int, float, text, bool, `list of uint64` and `list of text`
 (commas between), `one of WORDS`, and box: "z0:z1,y0:y1,x0:x1 nm" or "... vx". A box is bound as six numbers in nm,
-whatever it came in: `$box_z0_nm`, `$box_z1_nm` and so on for a parameter named `box`. A unit stands in brackets after
-the type. `-- works: reconstructed` (or imported) says that a query asks for what only such projects have, and
+whatever it came in: `$box_z0_nm`, `$box_z1_nm` and so on for a parameter named `box`; or, where the SQL asks for
+`$box_z0_vx`, in the voxels of the columns `z_vx`, which lets DuckDB skip what lies outside. A unit stands in brackets
+after the type. `-- works: reconstructed` (or imported) says that a query asks for what only such projects have, and
 `-- needs: a, b` which revisions must be given beside (`--rev a=...`).
+
+A file `NAME.imported.sql` takes the place of `NAME.sql` in projects that hold an imported connectome.
 
 Queries that come with the package lie in `query/library/`, a project's own in its `queries/`; its own wins over one of
 the same name. Errors name the file and the line.
@@ -35,6 +38,7 @@ import pyarrow as pa
 
 from connectome_db.errors import QueryError, nearest
 from connectome_db.query.database import Database
+from connectome_db.query.explain import first_line
 from connectome_db.query.parameters import Parameter, known_type
 
 
@@ -50,6 +54,8 @@ class NamedQuery:
     example: Mapping[str, str]
     """Arguments that show its use."""
     sql: str
+    used: frozenset[str]
+    """Names of the values that the SQL asks for."""
     path: Path
     own: bool
     """True: the project's own; False: it came with the package."""
@@ -58,34 +64,44 @@ class NamedQuery:
     needs: tuple[str, ...] = ()
     """Names of revisions that must be given beside the project's tables."""
 
-    @property
-    def first_line(self) -> int:
-        """Line of the file where its SQL begins."""
-        return len(self.sql) - len(self.sql.lstrip("\n")) + 1
+    first_line: int = 1
+    """Line of the file where its SQL begins."""
 
 
+_VARIANT = ".imported"
 _LOADED: dict[tuple[Path, bool], tuple[tuple[int, int, int], NamedQuery]] = {}
 """Queries by file, with the file's signature when they were read: a library of fifty is read once."""
 
 
 def list_queries(project: Path | None = None) -> dict[str, NamedQuery]:
     """All named queries by name: the package's, and those in `project`/queries. Raises QueryError for a bad file."""
-    return {name: _load(path, own) for name, (path, own) in _files(project).items()}
+    found = _files(project, imported=_is_imported(project))
+    return {name: _load(path, own) for name, (path, own) in found.items()}
 
 
-def find_query(name: str, project: Path | None) -> NamedQuery:
-    """A named query of the package or of `project`. Raises QueryError that names the nearest."""
-    found = _files(project)
+def find_query(name: str, project: Path | None, *, imported: bool | None = None) -> NamedQuery:
+    """A named query of the package or of `project`. Raises QueryError that names the nearest.
+
+    `imported` says that the tables are those of an imported connectome (None: as `project` is).
+    """
+    found = _files(project, imported=_is_imported(project) if imported is None else imported)
     if name not in found:
         raise QueryError(f"unknown query {name[:100]!r}{nearest(name[:100], found)}")
     return _load(*found[name])
 
 
-def _files(project: Path | None) -> dict[str, tuple[Path, bool]]:
+def _is_imported(project: Path | None) -> bool:
+    return project is not None and (project / "data" / "listing").is_dir()
+
+
+def _files(project: Path | None, *, imported: bool) -> dict[str, tuple[Path, bool]]:
+    found: dict[str, tuple[Path, bool]] = {}
     library = Path(str(files("connectome_db.query") / "library"))
-    found = {p.stem: (p, False) for p in library.glob("*.sql")}
-    if project is not None:
-        found |= {p.stem: (p, True) for p in (project / "queries").glob("*.sql")}
+    for folder, own in ((library, False), *([(project / "queries", True)] if project else [])):
+        paths = sorted(folder.glob("*.sql"))
+        found |= {p.stem: (p, own) for p in paths if not p.stem.endswith(_VARIANT)}
+        if imported:
+            found |= {p.stem.removesuffix(_VARIANT): (p, own) for p in paths if p.stem.endswith(_VARIANT)}
     return dict(sorted(found.items()))
 
 
@@ -112,14 +128,15 @@ def run_query(
     for an unknown query or parameter (with the nearest), a missing one, or a value of another type, and with the file
     and line for what is wrong in its SQL.
     """
-    query = find_query(name, project or db.project)
+    query = find_query(name, project or db.project, imported=db.has("listed_synapse"))
     _check_project(db, query)
     bound = bind(query, args or {}, voxel_nm=lambda: db.voxel_nm)
     try:
         return db.sql(query.sql, bound, timeout_s=timeout_s)
     except QueryError as e:
-        line = _line_of(e) or _line_of(e.__context__) or query.first_line
-        raise QueryError(f"query {name!r} ({query.path.name}:{line}): {e}") from None
+        at = query.first_line - 1 + (_line_of(e) or _line_with(e, query.sql) or 1)
+        message = _LINE.sub(f"LINE {at}:", str(e), count=1)
+        raise QueryError(f"query {name!r} ({query.path.name}:{at}): {message}") from None
 
 
 def _check_project(db: Database, query: NamedQuery) -> None:
@@ -133,10 +150,20 @@ def _check_project(db: Database, query: NamedQuery) -> None:
             raise QueryError(f"query {query.name!r} compares revisions: name them with {given}")
 
 
+_LINE = re.compile(r"^LINE (\d+):", re.MULTILINE)
+
+
 def _line_of(error: BaseException | None) -> int | None:
-    """The line that DuckDB points at. The text begins with as many blank lines as the header has."""
-    found = re.search(r"^LINE (\d+):", str(error), re.MULTILINE) if error else None
+    """The line of the SQL that DuckDB points at, from 1."""
+    found = _LINE.search(str(error)) if error else None
     return int(found[1]) if found else None
+
+
+def _line_with(error: QueryError, sql: str) -> int | None:
+    """The first line of the SQL with the name that an error is about: DuckDB points at no unknown name."""
+    found = re.search(r"(?:table|column|schema) [`']([^`']+)[`']", str(error))
+    word = re.compile(rf"\b{re.escape(found[1])}\b", re.IGNORECASE) if found else None
+    return next((i for i, line in enumerate(sql.splitlines(), 1) if word and word.search(line)), None)
 
 
 def bind(
@@ -154,7 +181,7 @@ def bind(
         if value is None:
             raise QueryError(f"query {query.name!r} needs {p.name} ({p.type}): {p.doc} For example: {usage(query)}")
         try:
-            bound |= p.values(value, voxel_nm)
+            bound |= p.values(value, query.used, voxel_nm)
         except QueryError as e:
             raise QueryError(f"query {query.name!r}, {e}") from None
     return bound
@@ -213,20 +240,23 @@ def load_query(path: Path, *, own: bool) -> NamedQuery:
         if (found := _COLUMN.match(text)) is None:
             raise QueryError(f"{path}:{n}: wanted `column — meaning`, got {text!r}")
         columns[found[1]] = found[2]
-    sql = "\n" * end + "\n".join(lines[end:])  # blank lines keep the numbers in DuckDB's messages
+    first = next((i for i, line in enumerate(lines[end:], end) if line.strip()), end) if header else end
+    sql = "\n".join(lines[first:])  # DuckDB counts lines from where a statement begins
     query = NamedQuery(
-        name=path.stem,
+        name=path.stem.removesuffix(_VARIANT),
         title=" ".join(text for _, text in header["title"]),
         parameters=parameters,
         columns=columns,
         example=parse_arguments(shlex.split(" ".join(text for _, text in header["example"]))),
         sql=sql,
+        used=_used(path, sql, first),
         path=path,
         own=own,
+        first_line=first + 1,
         works=_works(path, header),
         needs=tuple(w for _, text in header.get("needs", []) for w in re.split(r"[,\s]+", text) if w),
     )
-    _check_parameters(query, end)
+    _check_parameters(query)
     return query
 
 
@@ -240,7 +270,7 @@ def _parameter(path: Path, line: int, text: str) -> Parameter:
     parameter = Parameter(name, kind, doc, default, unit or "")
     if default is not None:
         try:
-            parameter.values(default, lambda: (1.0, 1.0, 1.0))
+            parameter.values(default, frozenset(), lambda: (1.0, 1.0, 1.0))
         except QueryError as e:
             raise QueryError(f"{path}:{line}: the default is wrong: {e}") from None
     return parameter
@@ -254,18 +284,25 @@ def _works(path: Path, header: Mapping[str, list[tuple[int, str]]]) -> str:
     return "all"
 
 
-def _check_parameters(query: NamedQuery, header_lines: int) -> None:
-    """What the SQL asks for must be what the header declares."""
+def _used(path: Path, sql: str, header_lines: int) -> frozenset[str]:
+    """Names of the values that the SQL of a file asks for."""
     try:
-        statements = duckdb.extract_statements(query.sql)
+        statements = duckdb.extract_statements(sql)
     except duckdb.Error as e:
-        raise QueryError(f"{query.path}:{_line_of(e) or header_lines + 1}: SQL does not parse: {e}") from None
+        raise QueryError(f"{path}:{header_lines + (_line_of(e) or 1)}: SQL does not parse: {first_line(e)}") from None
     if len(statements) != 1:
-        raise QueryError(f"{query.path}:{header_lines + 1}: wanted one SQL statement, got {len(statements)}")
-    used = set(statements[0].named_parameters)
-    declared = {name: p for p in query.parameters for name in p.bound}
-    for name in sorted(used - declared.keys()):
-        line = next((i + 1 for i, text in enumerate(query.sql.splitlines()) if re.search(rf"\${name}\b", text)), 1)
+        raise QueryError(f"{path}:{header_lines + 1}: wanted one SQL statement, got {len(statements)}")
+    return frozenset(statements[0].named_parameters)
+
+
+def _check_parameters(query: NamedQuery) -> None:
+    """What the SQL asks for must be what the header declares."""
+    declared = {name: p for p in query.parameters for group in p.bound for name in group}
+    for name in sorted(query.used - declared.keys()):
+        numbered = enumerate(query.sql.splitlines(), query.first_line)
+        line = next((i for i, text in numbered if re.search(rf"\${name}\b", text)), 1)
         raise QueryError(f"{query.path}:{line}: ${name} is not declared under `parameters`{nearest(name, declared)}")
-    for name in sorted(declared.keys() - used):
-        raise QueryError(f"{query.path}:1: parameter {name} is declared and never used")
+    for p in query.parameters:
+        if not any(query.used >= {*group} for group in p.bound):
+            names = " and ".join(f"${name}" for name in p.bound[0])
+            raise QueryError(f"{query.path}:1: parameter {p.name} is declared and never used: wanted {names}")

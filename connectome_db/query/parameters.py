@@ -14,6 +14,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from connectome_db.errors import QueryError, nearest
+from connectome_db.spec import NM3
 
 BOX_ENDS = ("z0", "z1", "y0", "y1", "x0", "x1")
 _NUMBER = r"-?\d+(?:\.\d+)?"
@@ -36,9 +37,11 @@ class Parameter:
     unit: str = ""
 
     @property
-    def bound(self) -> tuple[str, ...]:
-        """The names under which the SQL asks for it: `$name`, or six numbers in nm for a box."""
-        return tuple(f"{self.name}_{end}_nm" for end in BOX_ENDS) if self.type == "box" else (self.name,)
+    def bound(self) -> tuple[tuple[str, ...], ...]:
+        """The names under which the SQL may ask for it, all of one group: `$name`; a box as six numbers in nm or vx."""
+        if self.type != "box":
+            return ((self.name,),)
+        return tuple(tuple(f"{self.name}_{end}_{unit}" for end in BOX_ENDS) for unit in ("nm", "vx"))
 
     @property
     def form(self) -> str:
@@ -46,23 +49,42 @@ class Parameter:
         choices = _choices(self.type)
         return ", ".join(choices) if choices else _FORMS[self.type]
 
-    def values(self, value: Any, voxel_nm: Callable[[], tuple[float, float, float]]) -> dict[str, Any]:
-        """What is bound for `value`, by bound name. Raises QueryError naming what was wanted."""
+    def values(self, value: Any, used: frozenset[str], voxel_nm: Callable[[], NM3]) -> dict[str, Any]:
+        """What is bound for `value`, by those names of `bound` that are `used`.
+
+        Raises QueryError naming what was wanted. `voxel_nm` is asked only when a box is given in another unit than the
+        SQL wants.
+        """
+        choices = _choices(self.type)
+        parsed: Any
         try:
-            parsed = _one_of(value, _choices(self.type)) if _choices(self.type) else _TYPES[self.type](value)
+            parsed = _one_of(value, choices) if choices else _TYPES[self.type](value)
         except (ValueError, TypeError, OverflowError):
-            shown = repr(value)
-            shown = shown if len(shown) <= 100 else f"{shown[:100]}..."
-            near = nearest(value, _choices(self.type)) if isinstance(value, str) and _choices(self.type) else ""
+            shown = repr(value) if len(repr(value)) <= 100 else f"{repr(value)[:100]}..."
+            near = nearest(value, choices) if isinstance(value, str) and choices else ""
+            unit = f" in {self.unit}" if self.unit else ""
             raise QueryError(
-                f"parameter {self.name}: wanted {self.type}{f' in {self.unit}' if self.unit else ''} ({self.form}), "
-                f"got {shown}{near}"
+                f"parameter {self.name}: wanted {self.type}{unit} ({self.form}), got {shown}{near}"
             ) from None
         if self.type != "box":
             return {self.name: parsed}
-        ends, unit = parsed
+        return _box_values(self.bound, parsed, used, voxel_nm)
+
+
+def _box_values(
+    names: tuple[tuple[str, ...], ...], box: tuple[list[float], str], used: frozenset[str], voxel_nm: Callable[[], NM3]
+) -> dict[str, float]:
+    """A box in nm from the corner of voxel (0, 0, 0), or in vx as tables count them: 0 is a centre."""
+    ends, unit = box
+    nm, vx = names
+    bound = {}
+    if used & {*nm}:
         size = (1.0, 1.0, 1.0) if unit == "nm" else voxel_nm()
-        return {name: v * size[i // 2] for i, (name, v) in enumerate(zip(self.bound, ends, strict=True))}
+        bound = {name: v * size[i // 2] for i, (name, v) in enumerate(zip(nm, ends, strict=True))}
+    if used & {*vx}:
+        size = (1.0, 1.0, 1.0) if unit == "vx" else voxel_nm()
+        bound |= {name: v / size[i // 2] - 0.5 for i, (name, v) in enumerate(zip(vx, ends, strict=True))}
+    return bound
 
 
 def known_type(name: str) -> str | None:

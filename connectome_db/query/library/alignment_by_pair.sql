@@ -1,4 +1,5 @@
 -- title: What alignment left over, pair by pair
+-- works: reconstructed
 -- parameters:
 --   min_median_px: float = 0 — Show pairs whose median residual is at least this, px.
 -- columns:

@@ -1,4 +1,5 @@
 -- title: Objects left apart whose score came near the threshold, largest stakes first
+-- works: reconstructed
 -- parameters:
 --   min_score: float = 0 — Lowest score shown, 0-1.
 --   limit: int = 50 — How many.

@@ -1,4 +1,5 @@
 -- title: Connections counted from the synapses that lie where the data is good enough
+-- works: reconstructed
 -- parameters:
 --   min_quality: float = 0.5 — Lowest local quality of a synapse, 0-1; 0 for no condition.
 --   exclude_flagged: bool = false — Leave out synapses in regions flagged as a warning or serious.

@@ -1,6 +1,6 @@
 -- title: How many neurons have how many partners
 -- parameters:
---   whole_only: bool = false — Leave out neurons that the border of the volume cuts.
+--   whole_only: bool = false — Leave out neurons that the border of the volume cuts, and those of which it is unknown.
 -- columns:
 --   direction — out (postsynaptic partners) or in (presynaptic partners).
 --   partners — Number of partners.
@@ -13,6 +13,6 @@ FROM (
   UNION ALL
   SELECT 'in', partners_in, synapses_in, touches_border FROM neuron
 )
-WHERE NOT ($whole_only AND touches_border)
+WHERE NOT ($whole_only AND coalesce(touches_border, true))
 GROUP BY direction, partners
 ORDER BY direction, partners

@@ -1,4 +1,5 @@
 -- title: Lineage of a connection as flat rows: one per synapse, side and raw tile that shows it
+-- works: reconstructed
 -- parameters:
 --   pre: uint64 — Presynaptic neuron (object id).
 --   post: uint64 — Postsynaptic neuron (object id).
@@ -18,10 +19,10 @@
 WITH side AS (
   SELECT l.synapse, s.unit, 'pre' AS side, s.pre_supervoxel AS supervoxel, l.pre AS object,
          s.pre_z_vx AS z, s.pre_y_vx AS y, s.pre_x_vx AS x
-  FROM link l JOIN synapse s USING (synapse) WHERE l.pre = $pre AND l.post = $post AND l.counted
+  FROM link_by_pre l JOIN synapse s USING (synapse) WHERE l.pre = $pre AND l.post = $post AND l.counted
   UNION ALL
   SELECT l.synapse, s.unit, 'post', s.post_supervoxel, l.post, s.post_z_vx, s.post_y_vx, s.post_x_vx
-  FROM link l JOIN synapse s USING (synapse) WHERE l.pre = $pre AND l.post = $post AND l.counted
+  FROM link_by_pre l JOIN synapse s USING (synapse) WHERE l.pre = $pre AND l.post = $post AND l.counted
 )
 SELECT d.synapse, f.unit_key AS synapse_key, d.side, d.supervoxel, g.unit_key AS segment_key,
        r.model_id AS segment_model, e.git_commit AS segment_commit, o.weakest_merge, i.section, i.tile, t.sha256

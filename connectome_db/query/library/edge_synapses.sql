@@ -1,4 +1,5 @@
 -- title: The synapses of one connection, with their supervoxels and scores
+-- works: reconstructed
 -- parameters:
 --   pre: uint64 — Presynaptic neuron (object id).
 --   post: uint64 — Postsynaptic neuron (object id).
@@ -20,7 +21,7 @@
 -- example: pre=4612249037100285953 post=4612249037100285954
 SELECT s.synapse, s.z_vx, s.y_vx, s.x_vx, s.size_vx, s.confidence, s.polarity, s.pre_supervoxel,
        a.boundary AS pre_boundary, s.post_supervoxel, b.boundary AS post_boundary, l.counted, l.reason, u.unit_key
-FROM link l
+FROM link_by_pre l
 JOIN synapse s USING (synapse)
 LEFT JOIN supervoxel a ON a.supervoxel = s.pre_supervoxel
 LEFT JOIN supervoxel b ON b.supervoxel = s.post_supervoxel

@@ -1,4 +1,5 @@
 -- title: Connections that a raw tile shows: what would its loss put in doubt?
+-- works: reconstructed
 -- parameters:
 --   tile: text — Tile name.
 -- columns:

@@ -1,4 +1,5 @@
 -- title: Units that depend on a raw tile, as `connectome impact tile` counts them
+-- works: reconstructed
 -- parameters:
 --   tile: text — Tile name.
 -- columns:

@@ -1,4 +1,5 @@
 -- title: The merges that made an object, in the order they were made
+-- works: reconstructed
 -- parameters:
 --   object: uint64 — Object id.
 --   max_score: float = 1 — Show merges up to this score; lower it to see the doubtful ones.

@@ -8,14 +8,15 @@
 --   steps — Fewest steps to it.
 --   synapses_in — All counted synapses onto it.
 -- example: neuron=4612249037100285953 steps=2
-WITH RECURSIVE hop(neuron, steps) AS (
+WITH RECURSIVE hop(neuron, steps) USING KEY (neuron) AS (
   SELECT $neuron::UBIGINT, 0
   UNION
-  SELECT c.post, h.steps + 1 FROM hop h JOIN connection c ON c.pre = h.neuron
+  SELECT c.post, h.steps + 1
+  FROM hop h JOIN connection c ON c.pre = h.neuron
   WHERE h.steps < least($steps, 10) AND c.synapses >= $min_synapses
+    AND c.post NOT IN (SELECT neuron FROM recurring.hop)
 )
-SELECT h.neuron, min(h.steps) AS steps, any_value(n.synapses_in) AS synapses_in
+SELECT h.neuron, h.steps, n.synapses_in
 FROM hop h JOIN neuron n USING (neuron)
 WHERE h.neuron <> $neuron
-GROUP BY h.neuron
-ORDER BY steps, synapses_in DESC, h.neuron
+ORDER BY h.steps, n.synapses_in DESC, h.neuron

@@ -17,6 +17,6 @@ FROM connection c JOIN (
   UNION ALL
   SELECT pre, post, synapses, size_vx, confidence FROM connections(min_quality => $min_quality) WHERE $min_quality <> 0
 ) e ON e.pre = c.pre AND e.post = c.post
-WHERE e.confidence >= $min_confidence
+WHERE coalesce(e.confidence >= $min_confidence, $min_confidence = 0)
 ORDER BY e.synapses DESC, e.size_vx DESC, c.pre, c.post
 LIMIT $limit

@@ -1,4 +1,5 @@
 -- title: Counted synapses where the data is worst, with the metric that makes it so
+-- works: reconstructed
 -- parameters:
 --   max_quality: float = 1 — Show synapses with a local quality of at most this, 0-1.
 --   limit: int = 20 — How many.

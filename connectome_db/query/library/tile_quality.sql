@@ -1,4 +1,5 @@
 -- title: Quality of the raw tiles, section by section
+-- works: reconstructed
 -- parameters:
 --   first: int = 0 — First section.
 --   last: int = 1000000 — Last section.

@@ -1,4 +1,5 @@
 -- title: Connections with the number of true synapses to be expected, and its 95 % interval
+-- works: reconstructed
 -- parameters:
 --   min_synapses: int = 1 — Leave out connections with fewer counted synapses.
 --   min_low: float = 0 — Lowest value of the interval's lower end: 1 asks for connections that are sure to exist.
