@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -19,6 +20,9 @@ cv2.setNumThreads(1)
 
 TISSUE, OUTSIDE, RESIN, FOLD, CRACK, BLANK, LOW_SIGNAL = range(7)
 CLASSES = ("tissue", "outside", "resin", "fold", "crack", "blank", "low_signal")
+
+SHEATH_GREY = 20.0
+"""Myelin is as dark as a fold on one side of its axon and brighter on others, by up to this many grey values."""
 
 _IMMERKAER = np.asarray([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32)
 
@@ -55,7 +59,9 @@ def classify_plane(image: U8, rules: MaskRules) -> U8:
     bright = window_mean(grey, rules.window_px / 2) >= rules.resin_grey
     out[flat & bright] = RESIN
     out[flat & ~bright] = LOW_SIGNAL
-    fold = bands(cv2.GaussianBlur(grey, (0, 0), 3.0) <= rules.fold_grey, rules.fold_width_px, rules.fold_length_px)
+    soft = cv2.GaussianBlur(grey, (0, 0), 3.0)
+    fold = bands(soft <= rules.fold_grey, rules.fold_width_px, rules.fold_length_px)
+    fold &= ~sheaths(fold, soft <= rules.fold_grey + SHEATH_GREY)
     crack = bands(cv2.GaussianBlur(grey, (0, 0), 1.5) >= rules.crack_grey, rules.crack_width_px, rules.crack_length_px)
     out[crack & covered] = CRACK
     out[fold & covered] = FOLD
@@ -124,3 +130,26 @@ def bands(marked: Bool, width_px: int, length_px: float) -> Bool:
     # The opening and the blur before it took a little off all around.
     grown = cv2.dilate(kept[labels].astype(np.uint8), np.ones((5, 5), np.uint8))
     return np.asarray(grown > 0, dtype=np.bool_)
+
+
+def sheaths(found: Bool, dark: Bool) -> Bool:
+    """The parts of `found` that belong to a closed ring of `dark`: myelin around an axon, which is no fold.
+
+    A ring encloses at least as much as it covers. A fold runs from border to border and encloses nothing. A ring that the
+    plane cuts cannot be told from a fold.
+    """
+    out = np.zeros(found.shape, dtype=np.bool_)
+    if not found.any():
+        return out
+    _, rings = cv2.connectedComponents(dark.astype(np.uint8), connectivity=8)
+    count, parts = cv2.connectedComponents(found.astype(np.uint8), connectivity=8)
+    for n in range(1, count):
+        part = parts == n
+        votes = np.bincount(rings[part])
+        if votes.size < 2:
+            continue
+        ring = rings == 1 + int(votes[1:].argmax())
+        area = int(ring.sum())
+        if int(ndimage.binary_fill_holes(ring).sum()) >= 2 * area:
+            out |= part
+    return out

@@ -7,7 +7,17 @@ import pytest
 from scipy import ndimage
 
 from connectome_db.geometry import Box
-from connectome_db.kernels.tissue_mask import BLANK, CRACK, FOLD, LOW_SIGNAL, OUTSIDE, RESIN, TISSUE
+from connectome_db.kernels.tissue_mask import (
+    BLANK,
+    CRACK,
+    FOLD,
+    LOW_SIGNAL,
+    OUTSIDE,
+    RESIN,
+    TISSUE,
+    MaskRules,
+    classify_plane,
+)
 from connectome_db.spec import Extent
 from connectome_db.stages import mask
 from tests.stages.helpers import Inputs, Stored, run_in_memory
@@ -80,3 +90,14 @@ def test_a_dark_round_body_is_no_fold() -> None:
     y, x = np.mgrid[0:SIZE, 0:SIZE]
     plane[np.hypot(y - 190, x - 190) < 25] = 30
     assert (classes(plane) == FOLD).sum() == 0
+
+
+def test_a_sheath_around_an_axon_is_no_fold() -> None:
+    rules = MaskRules(**mask.MaskParams().model_dump(exclude={"block_vx", "halo_px"}))
+    y, x = np.mgrid[0:SIZE, 0:SIZE]
+    ring = np.abs(np.hypot((y - 190) / 1.8, x - 190) - 55) < 7
+    dark = ring & (x > 215)  # one side of the sheath is as dark as a fold, as in AC3
+    sheath, arc = tissue(), tissue()
+    sheath[ring], sheath[dark], arc[dark] = 55.0, 20.0, 20.0
+    assert (classify_plane(sheath.astype(np.uint8), rules) == FOLD).sum() == 0
+    assert (classify_plane(arc.astype(np.uint8), rules) == FOLD).sum() > 1000  # it is the ring that decides
