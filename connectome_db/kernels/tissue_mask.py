@@ -135,8 +135,8 @@ def bands(marked: Bool, width_px: int, length_px: float) -> Bool:
 def sheaths(found: Bool, dark: Bool) -> Bool:
     """The parts of `found` that belong to a closed ring of `dark`: myelin around an axon, which is no fold.
 
-    A ring encloses at least as much as it covers. A fold runs from border to border and encloses nothing. A ring that the
-    plane cuts cannot be told from a fold.
+    A ring encloses at least as much as it covers. A fold runs from border to border and encloses nothing. A ring that
+    the plane cuts cannot be told from a fold.
     """
     out = np.zeros(found.shape, dtype=np.bool_)
     if not found.any():
