@@ -49,6 +49,11 @@ def expected(outputs: Iterable[Rows | Volume], folder: Path) -> list[str]:
     return [n for o in outputs if isinstance(o, Rows) for c in wanted(o, folder) for n in names(o, c)]
 
 
+def possible(outputs: Iterable[Rows | Volume]) -> list[str]:
+    """Files of all companions that a stage may have, those by place too."""
+    return [n for o in outputs if isinstance(o, Rows) for c in o.companions for n in names(o, c)]
+
+
 def make(outputs: Sequence[Rows | Volume], folder: Path, scratch: Path) -> dict[str, str]:
     """Make every companion of the tables in `folder` = data/<stage>; returns the SHA-256 of each file by name."""
     made: dict[str, str] = {}

@@ -220,7 +220,7 @@ def _bytes(revision: Revision, path: Path) -> bytes:
 
 
 def _make_root(revision: Revision) -> None:
-    """Link every file that is not a chunk of a volume: tables and records, of all stages."""
+    """Link every file that is not a chunk of a volume: tables, records and arrays, of all stages."""
     tmp = revision.root.parent / f"tmp-{uuid.uuid4().hex}"
     cache = cache_folder(revision.project)
     try:
@@ -228,8 +228,10 @@ def _make_root(revision: Revision) -> None:
             folder = tmp / out
             folder.mkdir(parents=True)
             for entry in _listing(revision, cache, out):
-                if "/" not in entry["relpath"]:
-                    _link(revision, cached(cache, entry["md5"]), folder / entry["relpath"], out)
+                name = entry["relpath"]
+                if "/" not in name or name.endswith(".npy"):
+                    (folder / name).parent.mkdir(exist_ok=True)
+                    _link(revision, cached(cache, entry["md5"]), folder / name, out)
         revision.root.parent.mkdir(parents=True, exist_ok=True)
         try:
             tmp.rename(revision.root)

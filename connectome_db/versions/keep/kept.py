@@ -181,11 +181,13 @@ def _keys(units: Path) -> pa.Array | None:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()  # as DVC names its files
+    with path.open("rb") as f:  # as DVC names its files
+        return hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _locks(root: Path, *, all_commits: bool, days: float) -> tuple[tuple[str, ...], list[_Lock]]:

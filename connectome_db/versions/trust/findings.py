@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 Place = Literal[
     "raw", "stage", "small", "chunk", "table", "provenance", "key", "shard", "blob", "ledger", "cache", "foreign",
-    "stale", "lock", "spare", "environment",
+    "stale", "lock", "spare", "environment", "companion",
 ]  # fmt: skip
 """Where the wrong file lies, which decides what repairs it."""
 
@@ -30,6 +30,7 @@ REPAIRS: dict[Place, str] = {
     "lock": "DVC was told of it while it was damaged: repair, then `dvc commit`",
     "spare": "--repair drops it; it is computed again when a version needs it",
     "environment": "--repair takes it from provenance/",
+    "companion": "--repair makes it anew from its table",
 }
 
 

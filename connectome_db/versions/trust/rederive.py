@@ -97,9 +97,10 @@ def same_code(prepared: Prepared) -> bool:
     return stage_code(prepared.stage) == prepared.code_digest
 
 
-def record_of(prepared: Prepared, outputs: Mapping[str, str]) -> dict[str, Any]:
-    """What record.json should say, as JSON reads it back."""
-    value: dict[str, Any] = json.loads(json.dumps(stage_record(prepared, outputs)))
+def record_of(prepared: Prepared, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What record.json should say, as JSON reads it back; digests of what was made are those that `record` says."""
+    made = stage_record(prepared, record.get("outputs") or {}, record.get("companions"))
+    value: dict[str, Any] = json.loads(json.dumps(made))
     return value
 
 

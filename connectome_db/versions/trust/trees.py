@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from connectome_db import ids, ledger
+from connectome_db.companions import file_digest, possible
 from connectome_db.config import Project
 from connectome_db.errors import RevisionError, StageError, StoreError
 from connectome_db.geometry import Box, box_of
@@ -52,10 +53,10 @@ def md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """Hex SHA-256 of a file of any size."""
+def file_md5(path: Path) -> str:
+    """Hex MD5 of a file of any size."""
     with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+        return hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,16 @@ class Tree:
     @property
     def expected(self) -> list[str]:
         """Files that belong there and are no chunks."""
-        return [*RECORDS, *(f"{o.name}.parquet" for o in self.tables), *(f"{o.name}/info" for o in self.volumes)]
+        tables = (f"{o.name}.parquet" for o in self.tables)
+        return [*RECORDS, *tables, *(f"{o.name}/info" for o in self.volumes), *self.companions]
+
+    @cached_property
+    def companions(self) -> Mapping[str, str]:
+        """Files of companions that belong there -> their SHA-256 as recorded ("" where no record says it)."""
+        if self.record is not None:
+            return {str(n): str(d) for n, d in (self.record.get("companions") or {}).items()}
+        sealed = self.ledger.files if self.ledger is not None else {}
+        return {n: sealed.get(n, "") for n in possible(self.stage.outputs) if n in sealed or (self.folder / n).exists()}
 
     def relative(self, path: Path) -> str:
         """A path as reports show it."""
@@ -196,7 +206,7 @@ class Tree:
         if self.ledger is not None and name in self.ledger.files:
             return self.found[name] == self.ledger.files[name]
         if self.dvc is not None and name in self.dvc.files:
-            return md5((self.folder / name).read_bytes()) == self.dvc.files[name]
+            return file_md5(self.folder / name) == self.dvc.files[name]
         return None
 
     def good(self, name: str) -> bytes | None:
@@ -257,7 +267,7 @@ class Tree:
 
     def chunk_files(self) -> Iterator[str]:
         """Every file below the folders of data/<stage>, `info` of a volume excepted."""
-        infos = {f"{o.name}/info" for o in self.volumes}
+        infos = {f"{o.name}/info" for o in self.volumes} | set(self.companions)
         for path in sorted(self.folder.rglob("*")):
             name = str(path.relative_to(self.folder))
             if "/" in name and name not in infos and not path.is_dir():
@@ -267,9 +277,8 @@ class Tree:
 def open_tree(project: Project, stage: AnyStage, outs: Mapping[str, str], *, hash_tables: bool = True) -> Tree:
     """Look at data/<stage> and find the seal and the committed version that it is one of."""
     folder = project.data(stage.name)
-    tables = {f"{o.name}.parquet" for o in stage.outputs if isinstance(o, Rows)}
-    paths = [p for p in sorted(folder.iterdir()) if p.is_file()] + sorted(folder.glob("*/info"))
-    names = {str(p.relative_to(folder)): p for p in paths}
+    tables = {f"{o.name}.parquet" for o in stage.outputs if isinstance(o, Rows)} | set(possible(stage.outputs))
+    names = {str(p.relative_to(folder)): p for p in ledger.small_paths(folder)}
     found = {n: file_digest(p) for n, p in names.items() if hash_tables or n not in tables}
     notes: list[str] = []
     run = _run_id(project.provenance(stage.name))

@@ -26,6 +26,7 @@ from connectome_db.spec import RAW_INPUTS, AnyStage, Rows
 from connectome_db.store import Store
 from connectome_db.versions.trust.checks.bench import Bench, Entry, UnitChecked, Values
 from connectome_db.versions.trust.checks.bench import Rows as Executions
+from connectome_db.versions.trust.checks.companions import check_companions
 from connectome_db.versions.trust.checks.provenance import (
     check_cache,
     check_provenance,
@@ -142,6 +143,7 @@ def _check_stage(
     trees[stage.name] = tree
     done.notes += tree.notes
     done.problems += check_seals(tree) + check_ledgers(tree)
+    done.problems += check_companions(tree, read=options.everything or options.quick)
     there = open_provenance(tree, outs)
     done.problems += check_provenance(tree, there, done)
     if not options.quick:

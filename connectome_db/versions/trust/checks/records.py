@@ -32,9 +32,9 @@ def problem(tree: Tree, what: str, path: Path, place: Place, wanted: str = "", f
 
 def check_seals(tree: Tree) -> list[Problem]:
     """Records and `info` files against their seal, missing ones, and files that do not belong there."""
-    tables = {f"{o.name}.parquet" for o in tree.tables}
+    apart = {f"{o.name}.parquet" for o in tree.tables} | set(tree.companions)
     out = []
-    for name in (n for n in tree.expected if n not in tables):
+    for name in (n for n in tree.expected if n not in apart):
         path = tree.folder / name
         if not path.is_file():
             out.append(problem(tree, "missing record", path, "small", found="nothing"))
@@ -140,7 +140,7 @@ def _compare_records(tree: Tree, record: Mapping[str, Any], derived: Derived) ->
     """The keys fit: everything else in the records must be what the same plan gives."""
     prepared, out = derived.prepared, []
     assert prepared is not None
-    wanted, found = told(json_differences(record_of(prepared, record.get("outputs") or {}), record))
+    wanted, found = told(json_differences(record_of(prepared, record), record))
     if wanted or found:
         out.append(problem(tree, "edited record", tree.folder / "record.json", "small", wanted, found))
     for name, right in (("units.parquet", units_table(prepared)), ("reads.parquet", reads_table(prepared))):
@@ -171,7 +171,7 @@ def _culprit(tree: Tree, derived: Derived, record: Mapping[str, Any]) -> Problem
     path = tree.folder / "record.json"
     today = derive(tree.project, tree.stage, as_configured(tree, record), units.keys)
     if today.keys_fit and today.prepared is not None:
-        wanted, found = told(json_differences(record_of(today.prepared, record.get("outputs") or {}), record))
+        wanted, found = told(json_differences(record_of(today.prepared, record), record))
         return problem(tree, "edited record", path, "small", wanted, found)
     counted = f"{len(other)} of {len(units)} unit keys do not follow from it"
     return problem(tree, "edited record", path, "small", "parameters from which the unit keys follow", counted)

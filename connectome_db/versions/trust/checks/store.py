@@ -24,7 +24,7 @@ from connectome_db.unitfiles import ROWS, as_recorded, blob_name, unpack_rows
 from connectome_db.versions.trust.checks.provenance import records_of
 from connectome_db.versions.trust.checks.records import bad_shards
 from connectome_db.versions.trust.findings import Checked, Place, Problem
-from connectome_db.versions.trust.trees import Tree, md5, open_tree, parse_units, read, relative, title
+from connectome_db.versions.trust.trees import Tree, file_md5, open_tree, parse_units, read, relative, title
 
 KNOWN = ("keys", "shards", "blobs", "environments", "ledgers", "tmp")
 """Folders of a store."""
@@ -200,4 +200,4 @@ def _objects(cache: Path) -> Iterator[Path]:
 
 
 def _hashed(path: Path) -> tuple[Path, str]:
-    return path, md5(path.read_bytes())
+    return path, file_md5(path)

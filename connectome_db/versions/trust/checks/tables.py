@@ -89,10 +89,15 @@ def _groups(path: Path, codes: npt.NDArray[np.uint64] | None = None) -> Iterator
         held: list[pa.Table] = []
         for k in range(file.num_row_groups):
             if codes is not None and not _may_hold(file, k, codes):
-                yield from held
+                if held:
+                    yield pa.concat_tables(held).combine_chunks()
                 held = []
                 continue
-            table = pa.concat_tables([*held, file.read_row_group(k)]).combine_chunks()
+            group = file.read_row_group(k)
+            if held and group.num_rows and _of_unit(group, held[0]["unit"][0]):
+                held.append(group)  # a unit of many row groups is put together once
+                continue
+            table = pa.concat_tables([*held, group]).combine_chunks()
             held = []
             unit = table["unit"].to_numpy()
             if (unit[1:] < unit[:-1]).any():
@@ -101,9 +106,16 @@ def _groups(path: Path, codes: npt.NDArray[np.uint64] | None = None) -> Iterator
                 last = int(np.searchsorted(unit, unit[-1]))
                 held, table = [table.slice(last)], table.slice(0, last)
             yield table
-        yield from held
+        if held:
+            yield pa.concat_tables(held).combine_chunks()
     except (pa.ArrowException, OSError, KeyError) as e:
         raise StoreError(str(e).strip() or type(e).__name__) from e
+
+
+def _of_unit(group: pa.Table, unit: pa.Scalar) -> bool:
+    """True when all rows are of one unit."""
+    low, high = pc.min_max(group["unit"]).as_py().values()
+    return bool(low == high == unit.as_py())
 
 
 def _may_hold(file: pq.ParquetFile, group: int, codes: npt.NDArray[np.uint64]) -> bool:

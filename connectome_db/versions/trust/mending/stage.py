@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from connectome_db import runner
+from connectome_db.companions import make_one, names
 from connectome_db.config import Project
 from connectome_db.errors import ConnectomeError
 from connectome_db.finish import executions_table, finish, write_data, write_json
@@ -36,11 +37,11 @@ from connectome_db.versions.trust.rederive import derive, same_code
 from connectome_db.versions.trust.trees import (
     Tree,
     committed,
+    file_md5,
     listing_path,
     locked_outs,
     md5,
     open_tree,
-    read,
     relative,
     sha256,
     sound_ledgers,
@@ -55,7 +56,7 @@ def tree_md5(folder: Path) -> str:
 def listing_of(folder: Path) -> bytes:
     """DVC's list of the files of a folder."""
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    return json.dumps([{"md5": md5((folder / f).read_bytes()), "relpath": f} for f in files], sort_keys=True).encode()
+    return json.dumps([{"md5": file_md5(folder / f), "relpath": f} for f in files], sort_keys=True).encode()
 
 
 class StageMender:
@@ -75,6 +76,7 @@ class StageMender:
         self._witnessed()
         self._units()
         self._regenerated()
+        self._companions()
         self._chunks()
         self._provenance()
         self._cache()
@@ -207,6 +209,30 @@ class StageMender:
             self._write(tree.folder / name, data)
             self._say(f"data/{self.name}/{name}", "written anew from the store")
 
+    def _companions(self) -> None:
+        """Companions, made anew from the tables of data/."""
+        wrong = {p.path for p in self._of("companion")}
+        if not wrong:
+            return
+        tree, folder = self._tree(), self.tmp / "companions"
+        made: dict[str, str] = {}
+        for o in tree.tables:
+            for c in o.companions:
+                if wrong & {tree.relative(tree.folder / n) for n in names(o, c)}:
+                    folder.mkdir(exist_ok=True)
+                    made |= make_one(o, c, tree.folder, folder, self.tmp / "sort")
+        for name, digest in made.items():
+            path = tree.folder / name
+            if tree.relative(path) not in wrong:
+                continue
+            if tree.companions.get(name) not in ("", digest):
+                why = "made anew it has another digest than was recorded (another version of a library?)"
+                self._say(f"data/{self.name}/{name}", f"{why}; run `connectome finish {self.name}`", failed=True)
+                continue
+            path.parent.mkdir(exist_ok=True)
+            (folder / name).replace(path)
+            self._say(f"data/{self.name}/{name}", "made anew from its table, with the recorded digest")
+
     def _chunks(self) -> None:
         """Chunks of data/, linked from the store; with a damaged blob, those that shared its bytes too."""
         tree = self._tree()
@@ -282,7 +308,7 @@ class StageMender:
             for name, digest in dvc.files.items() if dvc else ():
                 path = dvc.path(name) if dvc else None
                 good = folder / name
-                if path in wrong and path is not None and (data := read(good)) is not None and md5(data) == digest:
+                if path in wrong and path is not None and good.is_file() and file_md5(good) == digest:
                     self._link(good, path)
                     wrong.discard(path)
             if listing is not None:
