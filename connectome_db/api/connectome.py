@@ -64,8 +64,6 @@ class Connectome:
 
         return open_revision(self.project, self.rev)
 
-    # What it is -------------------------------------------------------------------------------------------------------
-
     @cached_property
     def facts(self) -> dict[str, object]:
         """Dataset, version, and how much of everything there is."""
@@ -98,7 +96,10 @@ class Connectome:
         """Columns of a table: column, type, unit, meaning. Raises QueryError naming the nearest table."""
         return shown(self.database.describe(table), as_)
 
-    # Neurons, connections, synapses -----------------------------------------------------------------------------------
+    @property
+    def kinds(self) -> list[str]:
+        """Kinds of annotation, such as type or hemisphere: conditions that neurons can be chosen by."""
+        return self._neurons.kinds()
 
     def ids(self, who: Who) -> U64:
         """Ids of the neurons that are meant, ascending. Raises QueryError naming the nearest for an unknown one."""
@@ -201,8 +202,6 @@ class Connectome:
         )
         return shown(found, as_)
 
-    # The graph --------------------------------------------------------------------------------------------------------
-
     @cached_property
     def index(self) -> Adjacency:
         """The connections as memory-mapped arrays: partners, paths and neighbourhoods in microseconds."""
@@ -302,8 +301,6 @@ class Connectome:
         from connectome_db.query.graph.igraphs import as_igraph
 
         return as_igraph(self.wiring(min_count=min_count))
-
-    # Lineage, SQL, versions -------------------------------------------------------------------------------------------
 
     def trace(self, pre: Who, post: Who, *, limit: int | None = 10) -> Lineage:
         """What a connection was made from, down to raw tiles, or to the rows and file of a list."""
