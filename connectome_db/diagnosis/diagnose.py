@@ -44,7 +44,7 @@ WIRING = (SOUGHT, "synapse_density")
 REAL_P = 0.05
 WAYS = 2
 """A difference is sought in two ways when no region is asked for: in the boxes of flags and as a gradient. Flags pay
-for that, since the test of a gradient is conservative: 2 % of volumes at a nominal 5 % (benchmarks/README.md)."""
+for both; the test of a gradient keeps within its 5 % as it is (benchmarks/README.md)."""
 SURE = ("missing tiles", "damage", "parameters", "model")
 """Causes that need no later layer as a witness: tissue that was not imaged is missing from the wiring whatever else is
 measured, and an override is named only where a layer that it decides differs."""
