@@ -1,4 +1,4 @@
-"""Write docs/reference/ from the code: tables, parameters, commands, stages, models.
+"""Write docs/reference/ from the code: tables, parameters, commands, queries, stages, models.
 
 python docs/generate.py            write the pages that are not current
 python docs/generate.py --check    only say which are not (exit code 1)
@@ -23,13 +23,21 @@ from pydantic import BaseModel
 from connectome_db import codedigest
 from connectome_db.cli.main import app
 from connectome_db.config import Dataset, Launch, RegionSpec
+from connectome_db.lists.specs import AnnotationList, SkeletonFolder, SynapseList
 from connectome_db.networks import registry
+from connectome_db.query import reference
 from connectome_db.schema.all import OUTPUTS
 from connectome_db.schema.provenance import PROVENANCE
 from connectome_db.schema.quality_views import FUNCTIONS, VIEWS
 from connectome_db.spec import RAW, AnyStage, Table, Volume
+from connectome_db.stages import imported
 from connectome_db.stages.pipeline import STAGES
 
+IMPORTED = {
+    "dataset.synapses": SynapseList,
+    "dataset.annotations (a list of these)": AnnotationList,
+    "dataset.skeletons": SkeletonFolder,
+}
 FOLDER = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- Written by docs/generate.py from the code. Change the code, then run it again. -->\n"
 KINDS = {"grid": "blocks", "sections": "sections", "pairs": "pairs", "faces": "faces", "once": "once"}
@@ -109,13 +117,21 @@ def type_name(annotation: Any) -> str:
         return " or ".join(f"`{a}`" for a in arguments)
     if origin in {typing.Union, types.UnionType}:
         return " or ".join("null" if a is type(None) else type_name(a) for a in arguments)
-    if origin is tuple:
-        if len(set(map(type_name, arguments))) == 1:
-            return f"{len(arguments)} × {type_name(arguments[0])}"
-        return "list of " + type_name(arguments[0]) if Ellipsis in arguments else "list"
+    if origin in {dict, tuple}:
+        return _container(origin, arguments)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"see {annotation.__name__}"
     return {"str": "text", "bool": "true or false", "int": "integer", "float": "number"}.get(
         getattr(annotation, "__name__", ""), str(annotation)
     )
+
+
+def _container(origin: type, arguments: tuple[Any, ...]) -> str:
+    if origin is dict:
+        return f"{type_name(arguments[0])} to {type_name(arguments[1])}"
+    if len(set(map(type_name, arguments))) == 1:
+        return f"{len(arguments)} × {type_name(arguments[0])}"
+    return "list of " + type_name(arguments[0]) if Ellipsis in arguments else "list"
 
 
 def _default(value: object) -> str:
@@ -145,6 +161,10 @@ def parameters() -> str:
         "error that names the nearest valid one. Axes are (z, y, x); names end in their unit.\n",
         "## params.yaml: dataset\n",
         _model(Dataset),
+        "## params.yaml: what an imported connectome is read from\n",
+        "See [A connectome made elsewhere](../imported.md). `connectome import` writes these.\n",
+        *(f"### {where}\n\n{model.__doc__}\n\n{_model(model)}" for where, model in IMPORTED.items()),
+        *(f"### {s.name} (imported)\n\n{s.summary}\n\n{_model(s.params)}" for s in imported.STAGES),
         "## params.yaml: regions and overrides\n",
         "`regions` maps a name to a box (z0, y0, x0, z1, y1, x1), half-open. Boxes in nm are rounded outward to whole\n"
         "voxels. `overrides` maps a stage to regions, and each to the parameters that hold there; see\n"
@@ -220,6 +240,11 @@ def cli() -> str:
     ]
     parts += [_command(path, command) for path, command in commands()]
     return "\n".join(parts)
+
+
+def queries() -> str:
+    """Every named query of the package."""
+    return f"# Queries\n\n{NOTE}\n{reference.markdown()}"
 
 
 # Stages -------------------------------------------------------------------------------------------------------------
@@ -358,6 +383,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "tables.md": tables,
     "parameters.md": parameters,
     "cli.md": cli,
+    "queries.md": queries,
     "stages.md": stages,
 }
 
