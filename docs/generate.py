@@ -120,7 +120,7 @@ def type_name(annotation: Any) -> str:
     if origin in {dict, tuple}:
         return _container(origin, arguments)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return f"see {annotation.__name__}"
+        return f"{annotation.__name__}, below"
     return {"str": "text", "bool": "true or false", "int": "integer", "float": "number"}.get(
         getattr(annotation, "__name__", ""), str(annotation)
     )

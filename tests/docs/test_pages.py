@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,12 +17,14 @@ import pytest
 import tifffile
 from ruamel.yaml import YAML
 
-from connectome_db import config
+from connectome_db import config, importing
 from connectome_db.config import Launch
 from connectome_db.errors import QueryError
+from connectome_db.finish import finish
 from connectome_db.manifest import COLUMNS, read_manifest
 from connectome_db.query import named
 from connectome_db.query.database import Database, Other, open_database
+from connectome_db.runner import run_units
 from connectome_db.schema.all import TABLES
 from connectome_db.schema.provenance import PROVENANCE
 from connectome_db.stages.pipeline import STAGES
@@ -41,6 +44,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def db(tiny: Path) -> Database:
     return open_database(tiny, timeout_s=60)
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A connectome made elsewhere, of one connection."""
+    folder = tmp_path_factory.mktemp("imported")
+    (folder / "edges.csv").write_text("pre,post,weight\n1,2,3\n")
+    found = importing.choose_columns(folder / "edges.csv", folder / "p")
+    project = importing.bring(folder / "p", found.synapses, name="imported")
+    for stage in project.stages:
+        finish(*run_units(project, stage.name))
+    with open_database(project.root) as opened:
+        yield opened
 
 
 def test_the_reference_is_current() -> None:
@@ -84,7 +100,8 @@ def test_units_per_kind_are_told_as_the_plans_make_them() -> None:
 
 
 @pytest.mark.parametrize(("page", "text"), SQL, ids=[f"{p}-{i}" for i, (p, _) in enumerate(SQL)])
-def test_sql_on_a_page_runs(db: Database, page: str, text: str) -> None:
+def test_sql_on_a_page_runs(request: pytest.FixtureRequest, page: str, text: str) -> None:
+    db = request.getfixturevalue("imported" if page == "docs/imported.md" else "db")
     assert db.sql(text).column_names, page
 
 

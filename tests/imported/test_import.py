@@ -6,17 +6,16 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from connectome_db import config, importing
-from connectome_db.errors import SourceError
 from connectome_db.finish import finish
+from connectome_db.lists.guess import guess
+from connectome_db.lists.names import neuron_ids
 from connectome_db.query.database import open_database
 from connectome_db.query.lineage import trace_edge
 from connectome_db.runner import run_units
-from connectome_db.synapselists import SynapseList, guess, neuron_ids, read_list
 
 ROWS = "pre,post,synapses,stage\nAVAL,AVAR,3,a\nAVAR,AVAL,1,a\nAVAL,AVAR,2,b\nAVAL,AVAL,1,b\n"
 
@@ -37,11 +36,6 @@ def _bring(root: Path, file: Path, **where: str) -> config.Project:
     project = importing.bring(root, mapped.synapses, name="worm")
     _run(project)
     return project
-
-
-def _read(file: Path) -> pa.Table:
-    mapped = importing.choose_columns(file, file.parent, pre=None, post=None, weight=None, synapse=None, where={})
-    return read_list(mapped.synapses, file.parent)
 
 
 def test_counts_are_those_of_the_list_and_nothing_is_invented(tmp_path: Path) -> None:
@@ -101,34 +95,6 @@ def test_dvc_is_told_which_rows_are_read(tmp_path: Path) -> None:
         importing.dvcfile.write_identity(project)
         listings.append(json.loads((root / "identity" / "listing.json").read_text()))
     assert listings[0] != listings[1]
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("pre,post\n1,2\n1.15e18,3\n", "row 2: '1.15e18'"),
-        ("pre,post\n1,2\n720575940600000000.0,3\n", "row 2: '720575940600000000.0'"),
-        ("pre,post\n1,2\n,3\n", "row 2"),
-        ("pre,post,synapses\n1,2,3\n1,2,many\n", "is no whole number of synapses; 1 rows: row 2: 'many'"),
-        ("axon_x,post\n1,2\n", "which column is the presynaptic neuron"),
-    ],
-)
-def test_rows_that_cannot_be_used_are_named(tmp_path: Path, text: str, says: str) -> None:
-    file = _list(tmp_path / "in", text)
-    with pytest.raises(SourceError, match=says):
-        _read(file)
-
-
-def test_numbers_beyond_double_precision_stay_exact_and_impossible_ones_are_refused(tmp_path: Path) -> None:
-    exact = (1 << 53) + 1
-    assert neuron_ids([str(exact)]) == {str(exact): exact}
-    for bad in ("0", "007", str(1 << 63), "12345678901234567890123"):
-        with pytest.raises(SourceError, match="wanted a whole number"):
-            neuron_ids([bad])
-    table = pa.table({"pre": pa.array([exact], pa.uint64()), "post": pa.array([float(exact)], pa.float64())})
-    pq.write_table(table, tmp_path / "t.parquet")
-    with pytest.raises(SourceError, match="decimal number"):
-        read_list(SynapseList(file="t.parquet", pre="pre", post="post"), tmp_path)
 
 
 def test_columns_are_recognised_by_name() -> None:
