@@ -102,7 +102,7 @@ def _replace(path: Path, text: str) -> None:
 def package_with(folder: Path, module: str, old: str, new: str) -> Path:
     """A copy of the package in which one text of one module was edited; returns what goes on PYTHONPATH."""
     here = Path(registry.__file__).resolve().parents[1]
-    shutil.copytree(here, folder / here.name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(here, folder / here.name)  # with what is compiled: it is dated by its source
     path = (folder / here.name).joinpath(*module.split(".")).with_suffix(".py")
     text = path.read_text()
     assert text.count(old) == 1, f"{module} holds {old!r} {text.count(old)} times"
@@ -119,20 +119,24 @@ from connectome_db import config, runner
 from connectome_db.finish import finish, is_current
 from connectome_db.stages.pipeline import STAGES
 assert str(Path(connectome_db.errors.__file__)).startswith(sys.argv[2]), connectome_db.errors.__file__
+sys.path.append(sys.argv[3])
+from tests.network_answers import remembered
 project, computed = config.load(Path(sys.argv[1]), STAGES), {}
-for stage in STAGES:
-    prepared, outcome = runner.run_units(project, stage.name)
-    if not (outcome.computed == 0 and is_current(prepared)):
-        finish(prepared, outcome)
-    computed[stage.name] = outcome.computed
+with remembered():
+    for stage in STAGES:
+        prepared, outcome = runner.run_units(project, stage.name)
+        if not (outcome.computed == 0 and is_current(prepared)):
+            finish(prepared, outcome)
+        computed[stage.name] = outcome.computed
 print(json.dumps(computed))
 """
 
 
 def run_with(package: Path, root: Path) -> dict[str, int]:
     """Run all stages of a project with another copy of the package; units computed by stage."""
+    tests = Path(__file__).resolve().parents[1]
     done = subprocess.run(
-        [sys.executable, "-c", _RUN, str(root), str(package)],
+        [sys.executable, "-c", _RUN, str(root), str(package), str(tests)],
         env=os.environ | {"PYTHONPATH": str(package)}, cwd=package, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -13,6 +13,7 @@ from connectome_db.finish import finish, is_current
 from connectome_db.qa import report
 from connectome_db.spec import AnyStage
 from connectome_db.stages.pipeline import STAGES
+from tests.network_answers import remembered
 
 
 def commit_version(root: Path, tag: str, stages: tuple[AnyStage, ...] = STAGES) -> dict[str, runner.Outcome]:
@@ -28,12 +29,13 @@ def commit_version(root: Path, tag: str, stages: tuple[AnyStage, ...] = STAGES) 
 
 
 def run_all(project: Project) -> dict[str, runner.Outcome]:
-    """Run all stages as `connectome run` does; outcomes by stage."""
+    """Run all stages as `connectome run` does; outcomes by stage. What networks answered before is not asked again."""
     outcomes = {}
-    for stage in project.stages:
-        prepared, outcomes[stage.name] = runner.run_units(project, stage.name)
-        if not (outcomes[stage.name].computed == 0 and is_current(prepared)):
-            finish(prepared, outcomes[stage.name])
+    with remembered():
+        for stage in project.stages:
+            prepared, outcomes[stage.name] = runner.run_units(project, stage.name)
+            if not (outcomes[stage.name].computed == 0 and is_current(prepared)):
+                finish(prepared, outcomes[stage.name])
     return outcomes
 
 

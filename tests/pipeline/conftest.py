@@ -14,6 +14,8 @@ from connectome_db.phantom.acquire import AcquireConfig
 from connectome_db.phantom.simulate import SimulateConfig, simulate
 from connectome_db.phantom.tissue import TissueConfig
 from connectome_db.stages.pipeline import STAGES
+from tests.network_answers import remembered
+from tests.shared_build import made_once
 
 BLOCK_VX = (8, 64, 64)
 
@@ -27,10 +29,8 @@ def small_blocks() -> dict[str, dict[str, object]]:
     return changes
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project that nothing has been run in."""
-    root = tmp_path_factory.mktemp("template") / "p"
+def make_template(root: Path) -> None:
+    """The project before anything was run in it."""
     simulate(
         SimulateConfig(
             tissue=TissueConfig(seed=5, shape_vx=(10, 224, 224)),
@@ -41,7 +41,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     newproject.create(
         root, name="small", manifest="raw/manifest.csv", voxel_nm=(30, 8, 8), stages=STAGES, changes=small_blocks()
     )
-    return root
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that nothing has been run in."""
+    return made_once(tmp_path_factory, "template", make_template)
 
 
 def copy_of(template: Path, root: Path, *, with_work: bool = False) -> Project:
@@ -52,11 +57,12 @@ def copy_of(template: Path, root: Path, *, with_work: bool = False) -> Project:
 
 
 def run_stages(project: Project, **how: object) -> dict[str, runner.Outcome]:
-    """Run and finish all stages; outcomes by stage."""
+    """Run and finish all stages; outcomes by stage. Networks of this process are not asked twice."""
     outcomes = {}
-    for stage in project.stages:
-        prepared, outcomes[stage.name] = runner.run_units(project, stage.name, **how)  # type: ignore[arg-type]
-        finish(prepared, outcomes[stage.name])
+    with remembered():
+        for stage in project.stages:
+            prepared, outcomes[stage.name] = runner.run_units(project, stage.name, **how)  # type: ignore[arg-type]
+            finish(prepared, outcomes[stage.name])
     return outcomes
 
 
@@ -71,9 +77,16 @@ def differing(a: Path, b: Path) -> list[str]:
     return sorted(n for n in x.keys() | y.keys() if x.get(n) != y.get(n))
 
 
+def done_once(factory: pytest.TempPathFactory) -> Path:
+    """A folder of this worker with the project after all stages, run from scratch, serially."""
+
+    def make(root: Path) -> None:
+        run_stages(copy_of(made_once(factory, "template", make_template), root))
+
+    return made_once(factory, "done", make)
+
+
 @pytest.fixture(scope="session")
-def done(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def done(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The reference: from scratch, serially."""
-    project = copy_of(template, tmp_path_factory.mktemp("done") / "p")
-    run_stages(project)
-    return project
+    return config.load(done_once(tmp_path_factory), STAGES)

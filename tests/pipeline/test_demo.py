@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import traceback
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from connectome_db import config
+from connectome_db.cli.main import run
 from connectome_db.errors import ConfigError
 from connectome_db.stages.pipeline import STAGES
 from tests.pipeline.conftest import tree
 
 
 def connectome(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
     command = [sys.executable, "-m", "connectome_db.cli.main", *words]
     env = os.environ | {"COLUMNS": "160"}
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=env)
+
+
+def here(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The same from its entry point in this process, which has loaded the libraries already."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with chdir(cwd), redirect_stdout(out), redirect_stderr(err), mock.patch.object(sys, "argv", ["connectome", *words]):
+        try:
+            run()
+        except SystemExit as e:
+            code = e.code if isinstance(e.code, int) else int(e.code is not None)
+        except Exception:
+            traceback.print_exc()
+            code = 1
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -75,25 +95,25 @@ def test_nothing_to_do_the_second_time(demo):
     assert done.returncode == 0, done.stderr
     assert "Running stage 'ingest'" not in done.stdout
     assert tree(root / "data") == before
-    status = connectome("status", cwd=root)
+    status = here("status", cwd=root)
     assert "Everything is current." in status.stdout
 
 
 @pytest.mark.slow
 def test_questions_from_the_command_line(demo):
     root, _ = demo
-    rows = json.loads(connectome("query", "strongest_connections", "limit=2", "--format", "json", cwd=root).stdout)
+    rows = json.loads(here("query", "strongest_connections", "limit=2", "--format", "json", cwd=root).stdout)
     edge = (rows[0]["pre"], rows[0]["post"])
     assert int(edge[0]) > 2**53
     assert rows[0]["pre"] == str(int(rows[0]["pre"]))
-    trace = json.loads(connectome("trace", "edge", *edge, "--json", cwd=root).stdout)
+    trace = json.loads(here("trace", "edge", *edge, "--json", cwd=root).stdout)
     assert "sha256" in json.dumps(trace)
-    assert connectome("trace", "edge", *edge, "--dot", cwd=root).stdout.startswith("digraph")
-    assert connectome("sql", "SELECT count(*) AS n FROM synapse", "--format", "csv", cwd=root).stdout.startswith("n\n")
-    assert connectome("check", cwd=root).returncode == 0
+    assert here("trace", "edge", *edge, "--dot", cwd=root).stdout.startswith("digraph")
+    assert here("sql", "SELECT count(*) AS n FROM synapse", "--format", "csv", cwd=root).stdout.startswith("n\n")
+    assert here("check", cwd=root).returncode == 0
     z = config.load(root, STAGES).dataset.voxel_nm[0]
     assert z == 30
-    assert "supervoxel" in connectome("trace", "voxel", "24", "200", "200", cwd=root).stdout
+    assert "supervoxel" in here("trace", "voxel", "24", "200", "200", cwd=root).stdout
 
 
 @pytest.mark.slow
@@ -116,7 +136,7 @@ def test_questions_from_the_command_line(demo):
 )
 def test_bad_input_is_told_without_a_traceback(demo, words, message):
     root, _ = demo
-    done = connectome(*words, cwd=root)
+    done = here(*words, cwd=root)
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr

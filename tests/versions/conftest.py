@@ -13,12 +13,8 @@ from typing import Any
 
 import pytest
 
-from connectome_db import newproject
-from connectome_db.phantom.acquire import AcquireConfig
-from connectome_db.phantom.simulate import SimulateConfig, simulate
-from connectome_db.phantom.tissue import TissueConfig
-from connectome_db.stages.pipeline import STAGES
-from tests.pipeline.conftest import small_blocks
+from tests.pipeline.conftest import done_once
+from tests.shared_build import made_once
 from tests.versioned import commit_version, edit_params
 
 
@@ -36,23 +32,16 @@ def merge_less(document: dict[str, Any]) -> None:
 @pytest.fixture(scope="session")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with the tags v1, v2 and v3, checked out at v3. Not to be changed: see `own_history`."""
-    root = tmp_path_factory.mktemp("history") / "p"
-    simulate(
-        SimulateConfig(
-            tissue=TissueConfig(seed=5, shape_vx=(10, 224, 224)),
-            acquire=AcquireConfig(overlap=0.3, stage_error_px=2.0, shift_px=5.0, rotation_deg=0.4),
-        ),
-        root,
-    )
-    newproject.create(
-        root, name="small", manifest="raw/manifest.csv", voxel_nm=(30, 8, 8), stages=STAGES, changes=small_blocks()
-    )
-    commit_version(root, "v1")
-    edit_params(root, weaken_corner)
-    commit_version(root, "v2")
-    edit_params(root, merge_less)
-    commit_version(root, "v3")
-    return root
+
+    def make(root: Path) -> None:
+        shutil.move(done_once(tmp_path_factory), root)
+        commit_version(root, "v1")
+        edit_params(root, weaken_corner)
+        commit_version(root, "v2")
+        edit_params(root, merge_less)
+        commit_version(root, "v3")
+
+    return made_once(tmp_path_factory, "history", make)
 
 
 @pytest.fixture
