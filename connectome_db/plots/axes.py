@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 
 def plain(value: float) -> str:
@@ -32,6 +34,17 @@ def logarithmic(ax: Axes, which: Literal["x", "y", "both"], ticks: int = 8) -> N
         axis.set_major_locator(LogLocator(10, numticks=ticks))
         axis.set_major_formatter(plain_numbers())
         axis.set_minor_formatter(NullFormatter())
+
+
+def colour_bar(image: ScalarMappable, ax: Axes, label: str, shrink: float = 0.6) -> None:
+    """A colour bar beside `ax`, numbers written out; of a logarithmic one that spans little, also 2 and 5."""
+    figure = ax.figure
+    bar = figure.colorbar(image, ax=ax, shrink=shrink, aspect=26, pad=0.02, label=label, format=plain_numbers())
+    if isinstance(image.norm, LogNorm) and image.norm.vmin and image.norm.vmax:
+        short = image.norm.vmax / image.norm.vmin < 100
+        bar.locator = LogLocator(10, subs=(1.0, 2.0, 5.0) if short else (1.0,))
+        bar.minorlocator = NullLocator()
+        bar.update_ticks()
 
 
 def grid(ax: Axes, which: Literal["x", "y", "both"] = "both") -> None:

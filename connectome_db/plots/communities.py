@@ -7,7 +7,7 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 
 from connectome_db.plots import about as read
-from connectome_db.plots.axes import grid, plain_numbers
+from connectome_db.plots.axes import colour_bar, grid, plain_numbers
 from connectome_db.plots.matrix import synapse_colours
 from connectome_db.plots.motifs import null_note
 from connectome_db.plots.picture import Picture, new_figure, style
@@ -85,7 +85,7 @@ def _shares(ax: Axes, names: np.ndarray, between: read.F64) -> None:
     made = between.sum(axis=1, keepdims=True)
     share = 100 * np.divide(between, made, out=np.zeros_like(between), where=made > 0)
     image = ax.imshow(np.ma.masked_less(share, 0.05), cmap=synapse_colours(), vmin=0, vmax=100)
-    ax.figure.colorbar(image, ax=ax, shrink=0.7, aspect=24, pad=0.02, label="% of the synapses made by a community")
+    colour_bar(image, ax, "% of the synapses made by a community", 0.7)
     ax.set_xticks(range(len(names)), names.tolist(), fontsize=7.5, rotation=90 if len(names) > 12 else 0)
     ax.set_yticks(range(len(names)), names.tolist(), fontsize=7.5)
     ax.set_xlabel("postsynaptic community")

@@ -48,11 +48,10 @@ def density(rows: pa.Table, about: str = "") -> Picture:
                 rasterized=True,
             )  # fmt: skip
             ax.set_facecolor("#f1f3f6")
-        bar = v.figure.colorbar(
-            image, ax=v.spare, orientation="horizontal", fraction=0.25, aspect=18, format=plain_numbers(), extend="max"
-        )
-        bar.set_label("synapses per µm²")
-        bar.ax.locator_params(nbins=4)
+        v.below.set_axis_on()
+        bar = v.figure.colorbar(image, cax=v.below, orientation="horizontal", format=plain_numbers(), extend="max")
+        bar.set_label("synapses per µm²", fontsize=8)
+        bar.ax.locator_params(nbins=3)
     size = " × ".join(f"{a:.3g}" for a in high - low)
     says = f"{title} in {size} µm (z × y × x); up to {max(m.max() for m in maps.values()):.3g} per µm² in projection."
     return Picture(v.figure, title, about, says)

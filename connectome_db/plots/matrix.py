@@ -15,7 +15,7 @@ from matplotlib.ticker import NullLocator
 
 from connectome_db.errors import QueryError
 from connectome_db.plots import about as read
-from connectome_db.plots.axes import plain_numbers
+from connectome_db.plots.axes import colour_bar
 from connectome_db.plots.order import Order, order_of, wiring_of
 from connectome_db.plots.picture import Picture, new_figure, style
 from connectome_db.query.database import Database
@@ -77,7 +77,7 @@ def _draw(fig: Figure, values: read.F64, order: Order, names: Sequence[str], n: 
         extent=(0, n, n, 0), interpolation="nearest",
     )  # fmt: skip
     ax.spines[["top", "right"]].set_visible(True)
-    fig.colorbar(image, ax=ax, shrink=0.5, aspect=28, pad=0.02, label=each, format=plain_numbers())
+    colour_bar(image, ax, each, 0.5)
     ax.set_xlabel("postsynaptic neuron")
     ax.set_ylabel("presynaptic neuron")
     if names:
@@ -139,7 +139,7 @@ def groups(rows: pa.Table, about: str = "") -> Picture:
         image = ax.imshow(
             shown, norm=LogNorm(max(shown.min(), 1e-9), max(2.0, float(values.max()))), cmap=synapse_colours()
         )
-        fig.colorbar(image, ax=ax, shrink=0.6, aspect=24, pad=0.02, label=weight, format=plain_numbers())
+        colour_bar(image, ax, weight, 0.6)
         labels = read.shortened(kept, 26)
         ax.set_xticks(range(len(kept)), labels, rotation=90, fontsize=7.5)
         ax.set_yticks(range(len(kept)), labels, fontsize=7.5)
@@ -216,7 +216,7 @@ def of_rows(rows: pa.Table, about: str = "") -> Picture:
             aspect="equal" if small else "auto",
         )  # fmt: skip
         each = weight if cells == [len(n) for n in names] else f"{weight} in a cell of several neurons"
-        fig.colorbar(image, ax=ax, shrink=0.7, aspect=24, pad=0.02, label=each, format=plain_numbers())
+        colour_bar(image, ax, each, 0.7)
         ax.set_xlabel("postsynaptic neuron")
         ax.set_ylabel("presynaptic neuron")
         ax.spines[["top", "right"]].set_visible(True)

@@ -122,10 +122,7 @@ def _legend(
         entries.append(Line2D([], [], lw=0, label=f"and {len(ids) - 12} more"))
     entries.append(Line2D([], [], marker="^", color="#555555", lw=0, ms=5, label="synapse made"))
     entries.append(Line2D([], [], marker="o", color="#555555", lw=0, ms=3, label="synapse received"))
-    if v.spare.get_window_extent().width < 150 or len(ids) > 5:
-        v.figure.legend(handles=entries, loc="outside right center", fontsize=7)
-        return
-    v.spare.legend(handles=entries, loc="upper left", fontsize=7, borderaxespad=0)
+    v.beside.legend(handles=entries, loc="upper left", fontsize=7, borderaxespad=0)
 
 
 def _scene(

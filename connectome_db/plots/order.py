@@ -75,6 +75,6 @@ def _grouped(edges: Wiring, groups: list[str], told: str) -> Order:
     names, number, size = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     last = names == UNTYPED
     rank = np.empty(len(names), dtype=np.int64)
-    rank[np.lexsort((names, -size, last))] = np.arange(len(names))
+    rank[np.lexsort((names, np.char.str_len(names), -size, last))] = np.arange(len(names))
     place = np.lexsort((edges.neurons, -_totals(edges), rank[number]))
     return Order(place, [groups[k] for k in place], told)

@@ -81,17 +81,20 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(title: str, about: str, width_in: float = 8.0, height_in: float = 5.0) -> Figure:
-    """An empty figure with its title, and what it is of in grey below. Not known to pyplot, so nothing leaks."""
-    fig = Figure(figsize=(width_in, height_in), layout="constrained")
+def new_figure(title: str, about: str, width_in: float, height_in: float, *, placed: bool = False) -> Figure:
+    """An empty figure with its title, and what it is of in grey below. Not known to pyplot, so nothing leaks.
+
+    Its axes are laid out by matplotlib below the title, unless they are `placed` by the caller.
+    """
+    fig = Figure(figsize=(width_in, height_in), layout=None if placed else "constrained")
     margin_in = 0.1
     head = 0.28 if not about else 0.5
     fig.text(margin_in / width_in, 1 - 0.08 / height_in, title, fontsize=12, weight="bold", va="top")
     if about:
         fig.text(margin_in / width_in, 1 - 0.31 / height_in, about, fontsize=8.5, color="#525d6d", va="top")
     engine = fig.get_layout_engine()
-    assert engine is not None
-    engine.set(rect=(0, 0, 1, 1 - head / height_in))  # type: ignore[call-arg]
+    if engine is not None:
+        engine.set(rect=(0, 0, 1, 1 - head / height_in))  # type: ignore[call-arg]
     return fig
 
 

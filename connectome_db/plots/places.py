@@ -123,7 +123,9 @@ def cells(db: Database, *, cell_nm: float | None = None) -> pa.Table:
     if not ends["n"]:
         raise QueryError(f"nothing to draw: no synapse has a place. {NO_PLACES}")
     longest = max(ends[f"{a}1"] - ends[f"{a}0"] for a in "zyx")
-    size = cell_nm or max(1.0, longest / CELLS_ALONG)
+    # As many cells that those of a map would hold a few synapses each, were they spread evenly.
+    along = min(CELLS_ALONG, max(8.0, (ends["n"] / 4) ** 0.5))
+    size = cell_nm or max(1.0, longest / along)
     middle = ", ".join(f"(floor({a} / $size) + 0.5) * $size AS {a}_nm" for a in "zyx")
     return db.rows(
         f"SELECT {middle}, count(*)::BIGINT AS synapses FROM ({places}) GROUP BY ALL ORDER BY ALL", {"size": size}
