@@ -354,12 +354,13 @@ class Connectome:
 
     def view(self, neurons: Who = (), *, synapse: int | None = None, region: str | None = None) -> Scene:
         """A view for Neuroglancer of a project made from raw tiles: `.state`, `.link`, `.serve()`."""
+        if self.database.has("listed_synapse"):
+            raise QueryError("an imported connectome has no volumes to show; `connectome plot neuron` draws its places")
+
         from connectome_db.config import load
         from connectome_db.stages.pipeline import STAGES
         from connectome_db.viewing.viewer import open_view
 
-        if self.database.has("listed_synapse"):
-            raise QueryError("an imported connectome has no volumes to show; `connectome plot neuron` draws its places")
         objects = self._neurons.find(neurons).tolist() if not isinstance(neurons, tuple) or neurons else []
         return Scene(open_view(load(self.project, STAGES), self.rev, objects=objects, synapse=synapse, region=region))
 

@@ -50,18 +50,42 @@ def find_motif(graph: nx.DiGraph, motif: str, *, limit: int | None = None, disti
         A !> C
         A.type = "KC"
 
-    With `distinct`, occurrences that only rename equal places of the pattern are one. `limit` stops the search. Uses
-    dotmotif with grandiso (Matelsky et al. 2021, 10.1038/s41598-021-91025-5): for patterns of few neurons. Raises
-    QueryError when the pattern is not one.
+    With `distinct`, occurrences that only rename equal places of the pattern are one: those that the pattern's own
+    symmetries turn into each other, conditions among them. (dotmotif's own way of leaving them out also drops one of
+    the two directions in which three neurons can form a cycle.) `limit` stops the search. Uses dotmotif with grandiso
+    (Matelsky et al. 2021, 10.1038/s41598-021-91025-5): for patterns of few neurons. Raises QueryError when the pattern
+    is not one.
     """
     dotmotif = _dotmotif()
     try:
-        asked = dotmotif.Motif(motif, exclude_automorphisms=distinct)
-        found = dotmotif.GrandIsoExecutor(graph=graph).find(asked, limit=limit)
+        asked = dotmotif.Motif(motif)
+        turns = _symmetries(asked) if distinct else [{str(n): str(n) for n in asked.to_nx().nodes}]
+        most = None if limit is None else limit * len(turns)
+        found = dotmotif.GrandIsoExecutor(graph=graph).find(asked, limit=most)
     except Exception as e:  # the parser and the executor raise many kinds, all about the text that was given
         raise QueryError(f"dotmotif cannot search for {motif.strip()!r}: {type(e).__name__}: {e}") from e
     nodes = sorted(str(n) for n in asked.to_nx().nodes)
-    return pa.table({n: pa.array([r[n] for r in found], pa.uint64()) for n in nodes})
+    rows = dict.fromkeys(min(tuple(match[turn[n]] for n in nodes) for turn in turns) for match in found)
+    kept = list(rows)[:limit]
+    return pa.table({n: pa.array([row[k] for row in kept], pa.uint64()) for k, n in enumerate(nodes)})
+
+
+def _symmetries(asked: Any) -> list[dict[str, str]]:
+    """The renamings of a pattern's nodes that leave it as it is, the one that changes nothing among them."""
+    pattern = asked.to_nx()
+    same = {str(n): str(n) for n in pattern.nodes}
+    if asked.list_dynamic_node_constraints() or asked.list_dynamic_edge_constraints():
+        return [same]  # conditions between two neurons: which of them are alike is not told
+    of_node, of_edge = asked.list_node_constraints(), asked.list_edge_constraints()
+    marked = nx.DiGraph()
+    for n in pattern.nodes:
+        marked.add_node(n, says=repr(of_node.get(n)))
+    for a, b, said in pattern.edges(data=True):
+        marked.add_edge(a, b, says=repr((said.get("exists"), of_edge.get((a, b)))))
+    equal = nx.algorithms.isomorphism.categorical_node_match("says", None)
+    equal_edge = nx.algorithms.isomorphism.categorical_edge_match("says", None)
+    matcher = nx.algorithms.isomorphism.DiGraphMatcher(marked, marked, equal, equal_edge)
+    return [{str(a): str(b) for a, b in turn.items()} for turn in matcher.isomorphisms_iter()] or [same]
 
 
 def _dotmotif() -> Any:
