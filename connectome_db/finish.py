@@ -215,7 +215,8 @@ def write_data(
             _write_volume(prepared, store, o, records if chunks else (), folder)
         else:
             path = folder / f"{o.name}.parquet"
-            tables.write_sorted(o, [store.blob(out.blob) / "rows.parquet" for out in outs], path)
+            blobs = [store.blob(out.blob) / "rows.parquet" for out in outs]
+            tables.write_sorted(o, blobs, path, rows_in_all=sum(rows))
             if o.part == "section":
                 parts, rows = section_parts(o, tables.read_units(path, None))
         merkles[o.name] = parts.merkle

@@ -7,7 +7,7 @@ Expectations validate the same suites, and is what `connectome check` uses by ha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from connectome_db.errors import QueryError, nearest
-from connectome_db.qa import direct
+from connectome_db.qa import direct, large
 from connectome_db.qa.domain import DOMAIN, Domain
 from connectome_db.qa.frames import F64, Frame, Place, Tables
 from connectome_db.qa.result import Result
@@ -86,6 +87,8 @@ def _schema(t: Tables, names: Sequence[str], engine: Engine) -> list[Result]:
 
 def _table(t: Tables, name: str, engine: Engine) -> list[Result]:
     """All rules of one table; those about columns that are missing or of another type are left to the first."""
+    if large.is_large(t.path(name)):
+        return _large_table(t, name, engine)
     declared = t.declared[name]
     rows, stage = t.rows(name), t.stage_of[name]
     wanted = {f.name: str(f.type) for f in declared.stored()}
@@ -109,6 +112,32 @@ def _table(t: Tables, name: str, engine: Engine) -> list[Result]:
         *_judge(f"{name} columns", shape, [_asked(name, first)], engine),
         *_judge(name, Frame(rows, place), asked, engine),
     ]
+
+
+def _large_table(t: Tables, name: str, engine: Engine) -> list[Result]:
+    """The same for a table that is not held in memory; its rows are judged by the direct engine, piece by piece."""
+    path, declared = t.path(name), t.declared[name]
+    wanted = {f.name: str(f.type) for f in declared.stored()}
+    have = {f.name: str(f.type) for f in pq.read_schema(path)}
+    first, *rules = rules_of(declared)
+    right = {n for n, dtype in wanted.items() if have.get(n) == dtype}
+    rules = [r for r in rules if right.issuperset(r.columns)]
+    rules = [r for r in rules if r.kind != "foreign" or t.has(r.target.split(".")[0])]
+    found, total, schema = large.judge(path, rules, lambda piece, rule: _flags(t, piece, rule))
+    results = _judge(
+        f"{name} columns", _columns(list(wanted.items()), list(have.items())), [_asked(name, first)], engine
+    )
+    for rule, f in zip(rules, found, strict=True):
+        rows = schema.empty_table() if f.rows is None else f.rows
+        mask = np.zeros(0, bool) if f.mask is None else f.mask
+        units = rows["unit"] if "unit" in rows.column_names else None
+
+        def place(i: int, units: pa.ChunkedArray | None = units) -> Place:
+            return Place() if units is None else t.in_unit(t.stage_of[name], units[i].as_py())
+
+        one = _result(Frame(rows, place), _asked(name, rule), mask, f.unexpected, f.unexpected == 0)
+        results.append(replace(one, rows=total, unexpected_share=f.unexpected / max(total, 1)))
+    return results
 
 
 def _asked(table: str, rule: Rule) -> _Asked:
@@ -169,6 +198,8 @@ def _expected(t: Tables, d: Domain, params: QaParams, engine: Engine) -> Iterato
 def _usable(t: Tables, d: Domain) -> bool:
     """Whether all columns that it reads are there, of their types and without null: else the schema's rules tell."""
     for table, column in (n.split(".") for n in d.needs):
+        if table not in t.declared:
+            continue  # `link` of an imported list: see Tables.links
         rows, declared = t.rows(table), t.declared[table].stored()
         if column not in rows.column_names or rows[column].type != declared.field(column).type:
             return False

@@ -94,37 +94,22 @@ def synapse_polarity(t: Tables) -> Frame:
     return _median(t, "synapse", "polarity")
 
 
-def _weight(t: Tables) -> F64:
-    """Synapses per row of `link`: 1, or what an imported list says of its row."""
-    if not t.has("listed_synapse"):
-        return np.ones(t.rows("link").num_rows)
-    names = t.column("listed_synapse", "synapse")
-    order = np.argsort(names)
-    at = np.minimum(np.searchsorted(names[order], t.column("link", "synapse")), max(len(order) - 1, 0))
-    found: F64 = t.column("listed_synapse", "synapses")[order][at].astype(np.float64)
-    return found
-
-
-def _repeats(t: Tables) -> npt.NDArray[np.bool_]:
-    return np.asarray(pc.equal(t.rows("link")["reason"], "duplicate").to_numpy(zero_copy_only=False), dtype=bool)
-
-
 def counted(t: Tables) -> Frame:
     """Share of the synapses that count, without repeats."""
-    weight, once = _weight(t), ~_repeats(t)
-    return _share(weight[_flags(t, "link", "counted")].sum(), weight[once].sum())
+    k = t.links
+    return _share(k.synapses[k.counted].sum(), k.synapses[~k.repeats].sum())
 
 
 def duplicates(t: Tables) -> Frame:
     """Share of the synapses that are repeats."""
-    return _share(_repeats(t).sum(), t.rows("link").num_rows)
+    return _share(t.links.repeats.sum(), len(t.links.repeats))
 
 
 def autapses(t: Tables) -> Frame:
     """Share of the synapses of a neuron onto itself, without repeats."""
-    weight, once = _weight(t), ~_repeats(t)
-    same = t.column("link", "pre") == t.column("link", "post")
-    return _share(weight[same & once].sum(), weight[once].sum())
+    k = t.links
+    same, once = k.pre == k.post, ~k.repeats
+    return _share(k.synapses[same & once].sum(), k.synapses[once].sum())
 
 
 def unconnected(t: Tables) -> Frame:
@@ -141,20 +126,20 @@ def connection_synapses(t: Tables) -> Frame:
 
 def connection_sums(t: Tables) -> Frame:
     """Per presynaptic neuron, synapses of its connections minus its counted synapses."""
-    used = _flags(t, "link", "counted")
-    links, edges = t.column("link", "pre")[used], t.column("connection", "pre")
-    neurons = np.unique(np.concatenate([links, edges]))
+    k = t.links
+    links, edges = k.pre[k.counted], t.column("connection", "pre")
+    neurons = np.union1d(np.unique(links), np.unique(edges))
     edge_sum = _sum_for(neurons, edges, t.column("connection", "synapses"))
-    return frame(edge_sum - _sum_for(neurons, links, _weight(t)[used]), lambda i: Place(f"neuron {neurons[i]}"))
+    return frame(edge_sum - _sum_for(neurons, links, k.synapses[k.counted]), lambda i: Place(f"neuron {neurons[i]}"))
 
 
 def neuron_sums(t: Tables) -> Frame:
     """Per neuron, its synapses out and in minus the counted synapses that name it: the larger of the differences."""
-    neurons, used = t.column("neuron", "neuron"), _flags(t, "link", "counted")
-    weight = _weight(t)[used]
+    k, neurons = t.links, t.column("neuron", "neuron")
+    weight = k.synapses[k.counted]
     wrong = [
-        np.abs(t.column("neuron", f"synapses_{way}") - _sum_for(neurons, t.column("link", side)[used], weight))
-        for way, side in (("out", "pre"), ("in", "post"))
+        np.abs(t.column("neuron", f"synapses_{way}") - _sum_for(neurons, side[k.counted], weight))
+        for way, side in (("out", k.pre), ("in", k.post))
     ]
     return frame(np.maximum(*wrong), lambda i: Place(f"neuron {neurons[i]}"))
 
@@ -177,9 +162,7 @@ def _sum_for(names: npt.NDArray[np.uint64], seen: npt.NDArray[np.uint64], values
     at = np.searchsorted(ranked, seen)
     known = at < len(ranked)
     known[known] = ranked[at[known]] == seen[known]
-    total = np.zeros(len(names))
-    np.add.at(total, order[at[known]], np.asarray(values, dtype=np.float64)[known])
-    return total
+    return np.bincount(order[at[known]], np.asarray(values, dtype=np.float64)[known], len(names)).astype(np.float64)
 
 
 def _per_object(t: Tables, objects: npt.NDArray[np.uint64], values: npt.NDArray[np.generic]) -> Frame:

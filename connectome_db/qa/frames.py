@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from connectome_db.errors import QueryError
@@ -43,6 +44,17 @@ class Frame:
     place: Callable[[int], Place] = field(default=lambda _: Place(), repr=False)
 
 
+@dataclass(frozen=True)
+class Links:
+    """Synapses bound to neurons, or sums of them: what a row stands for, whether it counts, and whether it repeats."""
+
+    pre: U64
+    post: U64
+    synapses: F64
+    counted: npt.NDArray[np.bool_]
+    repeats: npt.NDArray[np.bool_]
+
+
 class Tables:
     """The tables of a project that are there. Nothing is read before it is asked for, and everything once.
 
@@ -55,6 +67,8 @@ class Tables:
         made = outputs_of(stages)
         self.declared: Mapping[str, Table] = {t.name: t for tables in made.values() for t in tables}
         self.stage_of: Mapping[str, str] = {t.name: stage for stage, tables in made.items() for t in tables}
+        if "listed_edge" in self.declared:
+            self.stage_of = {**self.stage_of, "link": "listing"}
         self._rows: dict[str, pa.Table] = {}
         self._cores: dict[str, dict[int, SixNm]] = {}
         self._records: dict[str, Mapping[str, Any]] = {}
@@ -65,7 +79,28 @@ class Tables:
 
     def has(self, *tables: str) -> bool:
         """Whether the project declares these tables and has made them."""
+        if "link" in tables and "listed_edge" in self.declared:
+            tables = tuple({*tables, "listed_edge", "connection"} - {"link"})
         return all(t in self.declared and self.path(t).is_file() for t in tables)
+
+    @cached_property
+    def links(self) -> Links:
+        """Rows of `link`; of an imported list, its sums by pair and block, of which there are fewer than synapses."""
+        if "listed_edge" not in self.declared:
+            counted, reason = self.rows("link")["counted"], self.rows("link")["reason"]
+            repeats = pc.equal(reason, "duplicate").to_numpy()
+            pre, post = self.column("link", "pre"), self.column("link", "post")
+            return Links(pre, post, np.ones(len(pre)), counted.to_numpy().astype(bool), repeats.astype(bool))
+        pre, post, weight = (self.column("listed_edge", c) for c in ("pre", "post", "synapses"))
+        self.forget("listed_edge")
+        counted = np.ones(len(pre), bool)
+        if int(self.record("graph").get("params", {}).get("min_synapses", 1)) > 1:
+            neuron = np.sort(self.column("neuron", "neuron"))
+            key = [np.searchsorted(neuron, c).astype(np.uint64) for c in (pre, post)]
+            edge = [np.searchsorted(neuron, self.column("connection", c)).astype(np.uint64) for c in ("pre", "post")]
+            shift = np.uint64(32)
+            counted = np.isin((key[0] << shift) | key[1], (edge[0] << shift) | edge[1])
+        return Links(pre, post, weight.astype(np.float64), counted, np.zeros(len(pre), bool))
 
     @cached_property
     def there(self) -> tuple[str, ...]:

@@ -27,6 +27,9 @@ _FRACTIONS = {
 }  # fmt: skip
 """Columns whose meaning is a fraction, a probability or a mean of them, in whichever table they are."""
 
+_AS_LISTED = {("listed_synapse", "confidence")}
+"""Columns whose scale is that of the list they come from."""
+
 _COUNTS = {
     "features", "inliers", "tiles", "pixels", "voxels", "length", "faces", "supervoxels", "fragments", "matches",
     "synapses", "synapses_out", "synapses_in", "partners_out", "partners_in", "rank", "patch", "component", "start",
@@ -146,6 +149,8 @@ def rules_of(table: Table) -> tuple[Rule, ...]:
     found += [Rule("not_null", ("unit",))]
     found += [Rule("not_null", (c.name,)) for c in table.columns if not c.nullable]
     for c in table.columns:
+        if (table.name, c.name) in _AS_LISTED:
+            continue
         if c.name in _FRACTIONS and c.dtype.startswith("float"):
             found.append(Rule("between", (c.name,), 0.0, 1.0))
         elif c.name in _CORRELATIONS:

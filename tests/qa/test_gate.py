@@ -201,7 +201,7 @@ def test_settings_are_in_no_stage_and_judge_only_what_they_should(made: Path) ->
         for name, data in kept.items():
             (made / "identity" / name).write_bytes(data)
     assert [n for n in first if first[n] != strict[n]] == ["gate.json"]
-    assert set(limit) == {"listing.json", "graph.json", "qa.json", "gate.json"}
+    assert set(limit) == {f"{n}.json" for n in ("listing", "annotations", "skeletons", "graph", "qa", "gate")}
     assert limit["qa.json"] != first["qa.json"]
     assert {n: limit[n] for n in ("listing.json", "graph.json")} == {
         n: first[n] for n in ("listing.json", "graph.json")
