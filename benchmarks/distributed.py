@@ -3,7 +3,7 @@
     python -m benchmarks.distributed --project DIR [--workers 2]
 
 Two questions that read everything: all edges summed from the synapses, and the degree of every neuron. The answers
-must be equal in every row. `s` is the time of the question, with Dask's workers already there; the workers are processes.
+must be equal in every row. `s` is the time of the question, with Dask's workers already there; they are processes.
 """
 
 from __future__ import annotations

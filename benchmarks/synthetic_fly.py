@@ -4,9 +4,9 @@
 
 The degrees of every neuron (columns neuron_id, in_degree, out_degree: those of FAFB, thresholded) are scaled to the
 wanted number of edges and wired at random (configuration model: Newman, Strogatz & Watts 2001), without self-loops
-and without repeated pairs. Synapses per edge are log-normal, from 1. A neuron has a place; a synapse lies between the places
-of its two neurons. Rows come in random order, as exports of annotation databases do. Nothing else of a fly is in it:
-call every result synthetic.
+and without repeated pairs. Synapses per edge are log-normal, from 1. A neuron has a place; a synapse lies between the
+places of its two neurons. Rows come in random order, as exports of annotation databases do. Nothing else of a fly is in
+it: call every result synthetic.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The imported pipeline in blocks: equal bytes however it runs; other orders and arrays of the graph, checked by hand."""
+"""The imported pipeline in blocks: equal bytes however it runs; other orders and arrays of the graph, by hand."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ def test_what_is_not_there_is_said(made: Project, tmp_path: Path) -> None:
         index.partners((FIRST + 39) * 10 + 1)
     with pytest.raises(QueryError, match="wanted a whole number"):
         index.index(-1)
-    with pytest.raises(QueryError, match="did you mean 'in'|wanted 'out' or 'in'"):
+    with pytest.raises(QueryError, match=r"did you mean 'in'|wanted 'out' or 'in'"):
         index.partners(int(index.neurons[0]), "inn")  # type: ignore[arg-type]
     with pytest.raises(QueryError, match="run `connectome finish graph`"):
         Adjacency.open(tmp_path)
