@@ -26,7 +26,8 @@ from connectome_db.config import Dataset, Launch, RegionSpec
 from connectome_db.lists.specs import AnnotationList, SkeletonFolder, SynapseList
 from connectome_db.networks import registry
 from connectome_db.query import reference
-from connectome_db.schema.all import OUTPUTS
+from connectome_db.schema.all import IMPORTED as MADE_ELSEWHERE
+from connectome_db.schema.all import OUTPUTS, SORTED, TABLES
 from connectome_db.schema.provenance import PROVENANCE
 from connectome_db.schema.quality_views import FUNCTIONS, VIEWS
 from connectome_db.spec import RAW, AnyStage, Table, Volume
@@ -92,6 +93,18 @@ def tables() -> str:
     for stage, made in OUTPUTS.items():
         parts.append(f"## Made by {stage}\n")
         parts += [_table(t, "###", unit=True) for t in made]
+    parts.append(
+        "## Other orders\n\n"
+        "The rows of large tables lie in other orders too, so that a question by the other side, or by place, reads\n"
+        "little. See [Physical design](../physical-design.md). Columns are those of the table.\n"
+    )
+    parts.append(table(("table", "rows"), [(f"`{t.name}`", t.doc) for t in SORTED.values()]))
+    parts.append(
+        "## Made from imported lists\n\n"
+        "A connectome that was made elsewhere has `neuron` and `connection` with the columns above, and `synapse` and\n"
+        "`link` as views of `listed_synapse`; what the lists do not say is null there. It also has these tables.\n"
+    )
+    parts += [_table(t, "###", unit=True) for made in MADE_ELSEWHERE.values() for t in made if t.name not in TABLES]
     parts.append("## Provenance\n")
     parts.append("These views gather the records of all stages; see [provenance](../provenance.md).\n")
     parts += [_table(t, "###", unit=False) for t in PROVENANCE]

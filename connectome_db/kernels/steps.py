@@ -15,26 +15,37 @@ _compiled = numba.njit(cache=True, nogil=True)
 
 
 @_compiled  # type: ignore[untyped-decorator, unused-ignore]  # numba ships no types
-def two_steps(start, partner, synapses, source, top):  # type: ignore[no-untyped-def]  # compiled
+def two_steps(start, partner, synapses, source, top, score, seen):  # type: ignore[no-untyped-def]  # compiled
     """The `top` nodes with the largest sum, over all intermediate nodes, of the product of synapses of the two steps.
 
     Without `source` itself; equal sums in ascending order of nodes. Returns (nodes int64[K], sums int64[K]), K <= top.
+    `score` int64[N] is zero, and is left so; `seen` int32[N] is room for the nodes that were met.
     """
-    score = np.zeros(len(start) - 1, np.int64)
+    met = 0
     for i in range(start[source], start[source + 1]):
         first = np.int64(synapses[i])
-        for j in range(start[partner[i]], start[partner[i] + 1]):
-            score[partner[j]] += first * synapses[j]
-    score[source] = 0
+        middle = partner[i]
+        for j in range(start[middle], start[middle + 1]):
+            v = partner[j]
+            if score[v] == 0:
+                seen[met] = v
+                met += 1
+            score[v] += first * synapses[j]
     nodes, sums = np.zeros(top, np.int64), np.zeros(top, np.int64)
     found = 0
-    for v in range(len(score)):
-        if score[v] > 0 and (found < top or score[v] > sums[found - 1]) and top > 0:
-            k = min(found, top - 1)
-            while k > 0 and sums[k - 1] < score[v]:
+    for n in range(met):
+        v = np.int64(seen[n])
+        mine = score[v]
+        score[v] = 0
+        if v == source or (found == top and (top == 0 or mine < sums[found - 1])):
+            continue
+        k = found if found < top else top
+        while k > 0 and (sums[k - 1] < mine or (sums[k - 1] == mine and nodes[k - 1] > v)):
+            if k < top:
                 nodes[k], sums[k] = nodes[k - 1], sums[k - 1]
-                k -= 1
-            nodes[k], sums[k] = v, score[v]
+            k -= 1
+        if k < top:
+            nodes[k], sums[k] = v, mine
             found = min(found + 1, top)
     return nodes[:found], sums[:found]
 

@@ -6,6 +6,7 @@ reads nothing; an answer reads the pages it needs.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -139,8 +140,10 @@ class Adjacency:
         itself is left out; direct partners are not.
         """
         side = self._side(direction)
-        found, score = steps.two_steps(side.start, side.partner, side.synapses, self.index(neuron), max(top, 0))
-        return self.neurons[found], score
+        score, seen = _room(len(self.neurons))
+        i = self.index(neuron)
+        found, sums = steps.two_steps(side.start, side.partner, side.synapses, i, max(top, 0), score, seen)
+        return self.neurons[found], sums
 
     def shortest_path(self, pre: int, post: int, *, weight: Weight = "steps") -> U64:
         """Neurons of a shortest path from `pre` to `post`, both included; empty when there is none.
@@ -180,6 +183,18 @@ class Adjacency:
         start = side.start.astype(np.int32) if self.connections < 1 << 31 else side.start
         n = len(self.neurons)
         return csr_array((side.synapses, side.partner, start), shape=(n, n), copy=False)
+
+
+def _room(nodes: int) -> tuple[I64, I32]:
+    """Zeros int64[N] and room int32[N], kept by each thread: making them takes as long as an answer."""
+    kept = getattr(_ROOM, "kept", None)
+    if kept is None or len(kept[0]) != nodes:
+        kept = _ROOM.kept = np.zeros(nodes, np.int64), np.empty(nodes, np.int32)
+    found: tuple[I64, I32] = kept
+    return found
+
+
+_ROOM = threading.local()
 
 
 def _load(folder: Path, name: str, dtype: type[Scalar]) -> npt.NDArray[Scalar]:
