@@ -76,7 +76,8 @@ def judge(
         last = piece.slice(piece.num_rows - 1)
     for k, rule in enumerate(rules):
         if doubtful[k]:
-            rows = pq.read_table(path, columns=list(rule.columns))
+            beside = ["unit"] if "unit" in schema.names else []
+            rows = pq.read_table(path, columns=list(dict.fromkeys([*beside, *rule.columns])))
             _note(found[k], rows, direct.unexpected(rule, rows))
     return found, total, schema
 
