@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from connectome_db.companions import file_digest
 from connectome_db.errors import ConnectomeError, StoreError
 from connectome_db.inputs import open_manifest
 from connectome_db.store import Record, Store, parse_record
@@ -21,7 +22,7 @@ from connectome_db.versions.trust.checks.bench import Rows
 from connectome_db.versions.trust.checks.differences import json_differences, table_differences, told
 from connectome_db.versions.trust.checks.records import bad_shards, problem
 from connectome_db.versions.trust.findings import OTHERWISE, Checked, Problem
-from connectome_db.versions.trust.trees import Committed, Tree, committed, file_digest, listing_path, md5, read, sha256
+from connectome_db.versions.trust.trees import Committed, Tree, committed, listing_path, md5, read, sha256
 
 EXECUTIONS = "executions.parquet"
 

@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from connectome_db.companions import file_digest
 from connectome_db.errors import StoreError
 from connectome_db.finish import section_parts
 from connectome_db.provenance import table_digest
 from connectome_db.spec import Rows
 from connectome_db.versions.trust.findings import Problem, first_few
-from connectome_db.versions.trust.trees import Tree, Units, file_digest, title
+from connectome_db.versions.trust.trees import Tree, Units, title
 
 
 @dataclass(frozen=True)
