@@ -29,6 +29,14 @@ strict: false                     # refuse uncommitted changes, and hash every u
 """
 MARGIN_PX = 48
 """The tissue starts this far from the origin, so that small shifts of sections reach into no other row of blocks."""
+DVC_CONFIG = """\
+[core]
+    analytics = false
+    check_update = false
+[cache]
+    type = "{links}"
+"""
+"""DVC's settings of a project, as `dvc config` would write them one process at a time."""
 FICLONE = 0x40049409
 """Linux: make a file that shares the blocks of another."""
 GITIGNORE = "/.connectome/\n/raw/\n/truth/\n/.venv/\n*.tmp\n"
@@ -36,7 +44,8 @@ GITIGNORE = "/.connectome/\n/raw/\n/truth/\n/.venv/\n*.tmp\n"
 
 def run(folder: Path, *command: str) -> None:
     """Run a tool in a folder. Raises RunError with its last words when it fails."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, errors="replace")
+    quiet = os.environ | {"DVC_NO_ANALYTICS": "1"}  # before a project's settings say so, DVC would report `dvc init`
+    done = subprocess.run(command, cwd=folder, env=quiet, capture_output=True, text=True, check=False, errors="replace")
     if done.returncode:
         raise RunError(f"`{' '.join(command)}` failed in {folder}: {(done.stderr or done.stdout).strip()[-2000:]}")
 
@@ -129,9 +138,7 @@ def _set_up(
         run(root, "git", "init", "-q")
     if not (root / ".dvc").exists():
         dvc(root, "init", "-q")
-        dvc(root, "config", "cache.type", cache_type(root))
-        dvc(root, "config", "core.analytics", "false")
-        dvc(root, "config", "core.check_update", "false")
+        (root / ".dvc" / "config").write_text(DVC_CONFIG.format(links=cache_type(root)))
     commit(root, f"Start project {dataset.name}")
     return project
 
