@@ -88,7 +88,7 @@ class OursSql(Backend):
         return len(rows), sum(r["synapses"] for r in rows)
 
     def among(self, neurons: Sequence[int]) -> Answer:
-        inside = "IN (SELECT unnest($n))"
+        inside = "IN (SELECT unnest($n::UBIGINT[]))"
         sql = f"SELECT pre, post, synapses FROM connection WHERE pre {inside} AND post {inside}"
         rows = self.db.sql(sql, {"n": list(neurons)})
         return rows.num_rows, int(np.sum(rows["synapses"].to_numpy()))
