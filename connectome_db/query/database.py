@@ -10,17 +10,17 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from connectome_db.errors import QueryError, nearest
-from connectome_db.query import explain, guard, limits, quality, views
+from connectome_db.query import explain, guard, held, limits, quality, views
 from connectome_db.schema.all import IMPORTED_VIEWS, SCIENCE, SORTED, TABLES
 from connectome_db.schema.companions import sorted_tables
 from connectome_db.schema.imported import IMPORTED_LINK
@@ -28,6 +28,7 @@ from connectome_db.schema.provenance import EXECUTION, PART, PROVENANCE, UNIT, U
 from connectome_db.schema.quality_views import FUNCTIONS, VIEWS
 from connectome_db.spec import NM3, Column, Table
 
+T = TypeVar("T")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 _TAKEN = """
 SELECT schema_name FROM duckdb_schemas() UNION SELECT database_name FROM duckdb_databases()
@@ -62,6 +63,9 @@ class Database:
     also: Mapping[str, Other]
     """Other revisions, by the name under which their tables can be asked for: `old.connection`."""
     _con: duckdb.DuckDBPyConnection = field(repr=False)
+    _held: list[Database] = field(default_factory=list, repr=False)
+    """The same with small tables in memory, once it was asked for twice (`in_memory`)."""
+    _asked: list[None] = field(default_factory=list, repr=False)
 
     def sql(self, text: str, params: Mapping[str, Any] | None = None, *, timeout_s: float | None = None) -> pa.Table:
         """Rows of one SELECT (or DESCRIBE, SHOW, SUMMARIZE, EXPLAIN) with values bound to its `$name` parameters.
@@ -69,17 +73,28 @@ class Database:
         Raises QueryError for anything that is not a read of the views, for unknown names (with the nearest valid one),
         and when the query takes longer than `timeout_s`.
         """
-        return self._fetch(text, params, timeout_s or self.timeout_s, check=True)
+        return self._fetch(text, params, timeout_s or self.timeout_s, check=True, take=_arrow)
 
     def fetch(self, text: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Rows as dicts, for SQL written in this package (the syntax tree is not checked again)."""
-        return list(self.rows(text, params).to_pylist())
+        return self._fetch(text, params, self.timeout_s, check=False, take=_dicts)
+
+    def in_memory(self) -> Database:
+        """This database for one more of many questions about few rows: from the second on, one that holds small tables.
+
+        The first is answered from the files: who asks once need not wait for tables to be read.
+        """
+        self._asked.append(None)
+        if len(self._asked) > 1 and not self._held:
+            held_rows = held.MOST_ROWS
+            self._held.append(open_database(self.project, at=self.at, in_memory_rows=held_rows, threads=1))
+        return self._held[0] if self._held else self
 
     def rows(
         self, text: str, params: Mapping[str, Any] | None = None, *, beside: Mapping[str, pa.Table] | None = None
     ) -> pa.Table:
         """Rows of SQL written in this package, which may name the tables of `beside` too: for many thousand values."""
-        return self._fetch(text, params, self.timeout_s, check=False, beside=beside)
+        return self._fetch(text, params, self.timeout_s, check=False, beside=beside, take=_arrow)
 
     def has(self, *names: str) -> bool:
         """True when all these views are there."""
@@ -116,6 +131,8 @@ class Database:
 
     def close(self) -> None:
         """Close the connection."""
+        for other in self._held:
+            other.close()
         self._con.close()
 
     def __enter__(self) -> Database:
@@ -132,7 +149,8 @@ class Database:
         *,
         check: bool,
         beside: Mapping[str, pa.Table] | None = None,
-    ) -> pa.Table:
+        take: Callable[[duckdb.DuckDBPyConnection, str, dict[str, Any] | None], T],
+    ) -> T:
         with self._con.cursor() as con:
             if check:
                 guard.check(con, text)
@@ -142,7 +160,7 @@ class Database:
                     con.register(name, table)
                 with limits.watched(con, timeout_s) as watch:
                     con.execute("BEGIN TRANSACTION READ ONLY")
-                    return _distinct_names(limits.read(con.sql(text, params=dict(params) if params else None)))
+                    return take(con, text, dict(params) if params else None)
             except (duckdb.Error, OSError) as e:  # OSError: what Arrow makes of DuckDB's, after the first rows came
                 shown = [*(other.tables for other in self.also.values()), self.tables]
                 columns = {n: [c.name for c in columns_of(t)] for tables in shown for n, t in tables.items()}
@@ -152,13 +170,26 @@ class Database:
                 ) from None  # fmt: skip
 
 
-def _distinct_names(rows: pa.Table) -> pa.Table:
+def _arrow(con: duckdb.DuckDBPyConnection, text: str, params: dict[str, Any] | None) -> pa.Table:
+    rows = limits.read(con.sql(text, params=params))
+    names = _distinct(rows.column_names)
+    return rows if names == rows.column_names else rows.rename_columns(names)
+
+
+def _dicts(con: duckdb.DuckDBPyConnection, text: str, params: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Few rows as dicts: without Arrow between, a query is bound once and not twice."""
+    found = con.execute(text, params)
+    names = _distinct([d[0] for d in found.description or []])
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def _distinct(given: Sequence[str]) -> list[str]:
     """Columns that share a name (SELECT a.name, b.name) become name, name_1: as dicts, one would hide the other."""
     names: list[str] = []
-    for name in rows.column_names:
-        free = (n for n in (name, *(f"{name}_{k}" for k in range(1, len(rows.column_names)))) if n not in names)
+    for name in given:
+        free = (n for n in (name, *(f"{name}_{k}" for k in range(1, len(given)))) if n not in names)
         names.append(next(free))
-    return rows if names == rows.column_names else rows.rename_columns(names)
+    return names
 
 
 def columns_of(table: Table) -> tuple[Column, ...]:
@@ -173,6 +204,7 @@ def open_database(
     also: Mapping[str, Other] | None = None,
     memory_limit: str = "4GB",
     temp_limit: str = "20GB",
+    in_memory_rows: int = 0,
     threads: int = 2,
     timeout_s: float = 600.0,
 ) -> Database:
@@ -180,8 +212,8 @@ def open_database(
 
     `also` adds the tables of other folders, each under a name of its own: {"old": Other(root, "v1")} makes
     `old.connection`. `at` is what messages call the revision that lies at `project`. Only the Parquet files found now
-    are readable; open it again after a stage was run. Raises QueryError when there is no project, a file of it cannot
-    be read, or a name of `also` cannot be one.
+    are readable; open it again after a stage was run. Tables of lineage with up to `in_memory_rows` rows are held.
+    Raises QueryError when there is no project, a file of it cannot be read, or a name of `also` cannot be one.
     """
     root = project.resolve()
     if not root.is_dir():
@@ -214,6 +246,8 @@ def open_database(
             others[name] = Other(other.root, other.at, shown, _missing(other.root, shown))
             files += found
         con.execute("SET schema = 'main'")
+        if in_memory_rows:
+            held.hold(con, tables, most_rows=in_memory_rows)
         con.execute("SET parquet_metadata_cache = true")
         con.execute(f"SET allowed_paths = [{', '.join(views.quoted(str(f)) for f in files)}]")
         con.execute("SET enable_external_access = false")

@@ -38,6 +38,7 @@ SELECT DISTINCT r.unit, p.unit AS upstream_unit FROM r JOIN part p ON p.stage = 
 
 def trace_edge(db: Database, pre: int, post: int, *, limit: int | None = 10) -> Trace:
     """The lineage of the connection `pre` -> `post`; its `limit` most confident synapses are unfolded (None: all)."""
+    db = db.in_memory()
     if db.has("listed_synapse"):
         return trace_imported_edge(db, pre, post, limit=limit)
     rows = db.fetch("SELECT * FROM connection WHERE pre = $pre AND post = $post", {"pre": pre, "post": post})
@@ -64,6 +65,7 @@ def trace_edge(db: Database, pre: int, post: int, *, limit: int | None = 10) -> 
 
 def trace_synapse(db: Database, synapse: int) -> Trace:
     """The lineage of one synapse."""
+    db = db.in_memory()
     if not db.fetch("SELECT 1 FROM synapse WHERE synapse = $id", {"id": synapse}):
         some = db.fetch("SELECT synapse FROM synapse ORDER BY confidence DESC, synapse LIMIT 5")
         raise QueryError(f"no synapse {synapse}; {_such_as('the most confident are', some, 'synapse')}")
