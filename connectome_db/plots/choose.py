@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from connectome_db.plots import about as read
 from connectome_db.plots.against_null import rich_club, statistics
+from connectome_db.plots.bars import bars, changes
 from connectome_db.plots.communities import communities
+from connectome_db.plots.curves import binned, stability
 from connectome_db.plots.degrees import degrees
 from connectome_db.plots.density import density
 from connectome_db.plots.distribution import distribution
@@ -40,6 +42,8 @@ def _places() -> tuple[tuple[str, ...], ...]:
 
 FOUND = ("observed", "count", "triads", "occurrences")
 MEASURED = ("observed", "value")
+SHARES = ("connections_share", "synapses_share", "neurons_share")
+NUMBERS = ("neurons", "synapses", "connections", "rows", "voxels", "share")
 CHOICES = (
     _Choice("motif table", motif_table, ("motif", "triad"), (("motif", "triad"), FOUND)),
     _Choice("rich-club curve", rich_club, ("rich",), (("degree", "k"), ("observed", "rich_club", "phi", "density"))),
@@ -57,12 +61,16 @@ CHOICES = (
         ("degree", "neurons"),
         (("partners_out", "synapses_out"), ("partners_in", "synapses_in")),
     ),
+    _Choice("histogram in bins", binned, ("strength", "distribution"), (("at_least",), ("below",), ("count",))),
+    _Choice("curve over a threshold", stability, ("stability",), (("min_synapses", "min_confidence"), SHARES)),
+    _Choice("connections before and after", changes, ("comparison",), (("synapses_a",), ("synapses_b",), ("what",))),
+    _Choice("bars", bars, ("completeness", "by_region", "by_type"), (("group", "roi", "type", "region"), NUMBERS)),
     _Choice("map of synapses", density, ("density", "in_box", "map"), _places()),
     _Choice(
         "diagram of paths",
         paths,
         ("path", "hop"),
-        (("path", "rank"), ("step", "steps", "hop", "position"), ("neuron",)),
+        (("step", "path"), ("neuron", "steps")),
     ),
     _Choice("matrix of groups", groups, ("matrix",), (GROUPED, COUNTS)),
     _Choice("Sankey diagram", sankey, ("flow", "region", "roi"), (GROUPED, COUNTS)),
@@ -70,24 +78,29 @@ CHOICES = (
 )
 
 
-def picture_of(rows: pa.Table, about: str = "", name: str = "", title: str = "") -> tuple[Picture, str]:
+def choice_of(columns: Collection[str], name: str = "") -> tuple[str, Draw, str] | None:
+    """(What the picture is, what draws it, why) for rows of these columns; None when only numbers can be drawn."""
+    fitting = [c for c in CHOICES if all(set(one) & set(columns) for one in c.wants)]
+    named = [c for c in fitting if any(w in name.lower() for w in c.words)]
+    if "path" in name.lower() and {"pre", "post"} <= set(columns):
+        return "diagram of paths", paths, f"the query is called {name}"
+    if named:
+        return named[0].what, named[0].draw, f"the query is called {name}"
+    if fitting:
+        found = ", ".join(next(n for n in one if n in columns) for one in fitting[0].wants)
+        return fitting[0].what, fitting[0].draw, f"the rows have {found}"
+    return None
+
+
+def picture_of(rows: pa.Table, about: str = "", name: str = "") -> tuple[Picture, str]:
     """(Picture, what it is and why in a sentence) of the answer of a query called `name` ("" for SQL).
 
     A name that speaks of a picture is heard first, then the columns; where neither fits, the numbers are drawn as
     distributions. Raises QueryError when there are no rows, or no numbers.
     """
     read.refuse_empty(rows, "rows")
-    fitting = [c for c in CHOICES if all(set(one) & set(rows.column_names) for one in c.wants)]
-    named = [c for c in fitting if any(w in name.lower() for w in c.words)]
-    if "path" in name.lower() and {"pre", "post"} <= set(rows.column_names):
-        chosen, why = _Choice("diagram of paths", paths, (), ()), f"the query is called {name}"
-    elif named:
-        chosen, why = named[0], f"the query is called {name}"
-    elif fitting:
-        chosen = fitting[0]
-        why = "the rows have " + ", ".join(next(n for n in one if n in rows.column_names) for one in chosen.wants)
-    else:
-        picture = distribution(rows, about, title=title or "Distribution")
-        return picture, "distribution of the numbers, since the columns fit no other picture"
-    picture = chosen.draw(rows, about)
-    return picture, f"{chosen.what}, because {why}"
+    chosen = choice_of(rows.column_names, name)
+    if chosen is None:
+        return distribution(rows, about), "distribution of the numbers, since the columns fit no other picture"
+    what, draw, why = chosen
+    return draw(rows, about), f"{what}, because {why}"

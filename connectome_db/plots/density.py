@@ -29,6 +29,9 @@ def density(rows: pa.Table, about: str = "") -> Picture:
     if not good.any():
         read.refuse_empty(rows.slice(0, 0), "synapses with a place")
     places, weight = places[good], weight[good]
+    for k, column in enumerate(columns):
+        if column.endswith("0_nm"):  # the start of a cell: its middle is half a cell further on
+            places[:, k] += _step(places[:, k]) / 2
     edges = [_edges(places[:, k], float(weight.sum()), binned=weight_name is not None) for k in range(3)]
     low, high = (np.array([e[k] for e in edges]) for k in (0, -1))
     title = f"Density of {weight.sum():,.0f} synapses"
@@ -57,12 +60,17 @@ def density(rows: pa.Table, about: str = "") -> Picture:
     return Picture(v.figure, title, about, says)
 
 
+def _step(values: read.F64) -> float:
+    """Side of the cells that `values` are places of."""
+    steps = np.diff(np.unique(np.round(values, 6)))
+    return float(steps.min()) if len(steps) else max(1e-3, 0.1 * float(np.abs(values).max()))
+
+
 def _edges(values: read.F64, total: float, *, binned: bool) -> read.F64:
     """Edges of bins along an axis: the cells as they came, or as many as the number of synapses can fill."""
     low, high = float(values.min()), float(values.max())
     if binned:
-        steps = np.diff(np.unique(np.round(values, 6)))
-        step = float(steps.min()) if len(steps) else max(1e-3, 0.1 * abs(high))
+        step = _step(values)
         factor = max(1.0, np.ceil((high - low) / step / MOST_BINS))
         step *= factor
         edges: read.F64 = low - step / 2 / factor + step * np.arange(round((high - low) / step) + 2)

@@ -13,14 +13,16 @@ from connectome_db.plots.picture import OUT_COLOUR, Picture, new_figure, style
 
 MOST_COLUMNS = 4
 UNITS = (
-    ("_nm2", "nm²"), ("_nm3", "nm³"), ("_um2", "µm²"), ("_um3", "µm³"), ("_per_um3", "µm⁻³"), ("_nm", "nm"),
+    ("_per_um3", "µm⁻³"), ("_nm2", "nm²"), ("_nm3", "nm³"), ("_um2", "µm²"), ("_um3", "µm³"), ("_nm", "nm"),
     ("_um", "µm"), ("_vx", "voxels"), ("_px", "px"), ("_s", "s"), ("_deg", "°"),
 )  # fmt: skip
 """Units by the end of a column's name."""
 
 
 def label_of(column: str) -> str:
-    """A column as the label of an axis: "size_vx" is "size (voxels)"."""
+    """A column as the label of an axis: "size_vx" is "size (voxels)". A density is told per its unit."""
+    if column.startswith("density") and column.endswith("_um3"):
+        return "density (µm⁻³)"
     for end, unit in UNITS:
         if column.endswith(end) and len(column) > len(end):
             return f"{column.removesuffix(end).replace('_', ' ')} ({unit})"

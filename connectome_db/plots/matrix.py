@@ -33,9 +33,7 @@ REST = "(others)"
 def synapse_colours() -> Colormap:
     """White for none, then from a blue that shows on white to nearly black: an order that print keeps."""
     ends = ["#b8d3ee", "#6fa5d8", "#2f73b4", "#173f7a", "#0b1633"]
-    colours = LinearSegmentedColormap.from_list("synapses", ends)
-    colours.set_bad("white")
-    return colours
+    return LinearSegmentedColormap.from_list("synapses", ends).with_extremes(bad="white")
 
 
 def matrix(db: Database, *, by: str = "auto", min_synapses: int = 1, seed: int = 1) -> Picture:

@@ -11,7 +11,7 @@ scene.groups.forEach(function(g,k){
   g.on=true;
   var label=document.createElement("label"),box=document.createElement("input"),dot=document.createElement("span");
   box.type="checkbox";box.checked=true;dot.textContent=" \\u25a0 ";dot.style.color=g.colour;
-  label.style.marginRight="1rem";label.append(box,dot,document.createTextNode(g.name));
+  label.style.marginRight="1rem";label.style.whiteSpace="nowrap";label.append(box,dot,document.createTextNode(g.name));
   box.addEventListener("change",function(){g.on=box.checked;draw()});
   document.getElementById("shown").append(label);
 });
@@ -25,7 +25,7 @@ function draw(){
     canvas.width=Math.round(w*ratio);canvas.height=Math.round(h*ratio);
   }
   pen.setTransform(ratio,0,0,ratio,0,0);pen.fillStyle="#fff";pen.fillRect(0,0,w,h);
-  var m=axes(),scale=zoom*0.46*Math.min(w,h*1.6)/reach;
+  var m=axes(),scale=zoom*0.48*Math.min(w,h)/reach;
   function put(p,i){
     var x=p[i]-middle[0],y=p[i+1]-middle[1],z=p[i+2]-middle[2];
     return [w/2+scale*(m[0][0]*x+m[0][1]*y+m[0][2]*z),h/2+scale*(m[1][0]*x+m[1][1]*y+m[1][2]*z),

@@ -29,14 +29,14 @@ KNOWN = {
     "convergence": TRIADS["021U"], "divergence": TRIADS["021D"], "reciprocal_pair": "A>B,B>A",
 }  # fmt: skip
 MOST = 24
-_EDGE = re.compile(r"(\w+)\s*-?>\s*(\w+)")
+_EDGE = re.compile(r"(?=\b(\w+)\s*(<?)-?>\s*(\w+))")
 
 
 def motif_table(rows: pa.Table, about: str = "") -> Picture:
     """A row per motif: its drawing, how often it occurs beside what a null model gives (mean ± 2 sd), and z.
 
     Columns: motif (a triad's name such as 030T, or any text), observed or count; null_mean, null_sd, z where there is a
-    null model; edges ("A->B, B->C") for motifs of other names. Raises QueryError when there is none.
+    null model; edges or pattern ("A->B, B->C") for motifs of other names. Raises QueryError when there is none.
     """
     name = read.need(rows, "motif table", "motif", "name", "triad", "pattern")
     observed = read.need(rows, "motif table", "observed", "count", "occurrences", "found", "triads", "n")
@@ -44,7 +44,8 @@ def motif_table(rows: pa.Table, about: str = "") -> Picture:
     rows = rows.slice(0, MOST)
     names, counts = read.texts(rows, name), read.floats(rows, observed)
     labels = _labels(rows, names)
-    edges = read.texts(rows, "edges") if "edges" in rows.column_names else [""] * len(names)
+    told = read.pick(rows, "edges", "pattern")
+    edges = read.texts(rows, told) if told else [""] * len(names)
     mean, sd = null_of(rows)
     z = read.floats(rows, "z") if "z" in rows.column_names else (counts - mean) / np.where(sd > 0, sd, np.nan)
     has_null = bool(np.isfinite(mean).any())
@@ -87,7 +88,9 @@ def null_note(rows: pa.Table) -> str:
 def edges_of_motif(name: str, edges: str = "") -> list[tuple[str, str]]:
     """The edges of a motif as pairs of letters; [] when neither its name nor `edges` says them."""
     text = edges if edges != read.UNTYPED and edges else TRIADS.get(name, KNOWN.get(name.lower(), name))
-    return _EDGE.findall(text)
+    # a look-ahead, so that A -> B -> C gives both; <-> is two edges
+    found = [(a, b) for a, _, b in _EDGE.findall(text)] + [(b, a) for a, both, b in _EDGE.findall(text) if both]
+    return list(dict.fromkeys(found))
 
 
 def _icons(ax: Axes, names: Sequence[str], edges: Sequence[str]) -> None:

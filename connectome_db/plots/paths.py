@@ -31,9 +31,10 @@ def paths(
 ) -> Picture:
     """Neurons in columns by the number of steps, arrows as wide as the logarithm of their synapses.
 
-    `rows`: a row per connection (pre, post; synapses, step where known), or a row per neuron of a path (path, step,
-    neuron; synapses of the connection that leads to it). In a layer the neurons with the most synapses are kept, and
-    `start` and `end` always; `end` stands in a column of its own. Raises QueryError for other columns, or no rows.
+    `rows`: a row per connection (pre, post; synapses), a row per neuron of a path (step, neuron; path where there are
+    several; synapses of the connection that leads to it), or a path each as text ("1 > 2 > 3"). In a layer the neurons
+    with the most synapses are kept, and `start` and `end` always; `end` stands in a column of its own. Raises
+    QueryError for other columns, or no rows.
     """
     read.refuse_empty(rows, "paths")
     edges = _edges(rows)
@@ -69,6 +70,8 @@ def _edges(rows: pa.Table) -> dict[tuple[int, int], int]:
             for a, b, s in zip(rows["pre"].to_pylist(), rows["post"].to_pylist(), synapses, strict=True)
             if a is not None and b is not None
         }
+    if "path" in rows.column_names and pa.types.is_string(rows.schema.field("path").type):
+        return _written_out(rows)
     step = read.need(rows, "diagram of paths", "step", "steps", "hop", "position")
     neuron = read.need(rows, "diagram of paths", "neuron")
     path = read.pick(rows, "path", "rank", "path_number")
@@ -89,6 +92,15 @@ def _edges(rows: pa.Table) -> dict[tuple[int, int], int]:
     if not found:
         raise QueryError("nothing to draw: no path has two neurons")
     return found
+
+
+def _written_out(rows: pa.Table) -> dict[tuple[int, int], int]:
+    """Connections of paths as texts, "1 > 2 > 3"."""
+    chains = [text.split(">") for text in read.texts(rows, "path")]
+    try:
+        return {(int(a), int(b)): NO_SYNAPSES for chain in chains for a, b in itertools.pairwise(chain)}
+    except ValueError:
+        raise QueryError(f"wanted paths as ids with > between, got {rows['path'][0]}") from None
 
 
 def _layers(edges: Mapping[tuple[int, int], int], first: int | None) -> dict[int, int]:

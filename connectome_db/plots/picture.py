@@ -10,7 +10,7 @@ import io
 import re
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,7 @@ def save(picture: Picture, path: Path) -> Path:
         new.write_bytes(content)
         new.replace(path)
     except OSError as e:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):  # what keeps it from being written may keep it from being removed
+            new.unlink()
         raise QueryError(f"{path}: cannot be written ({e.strerror}); choose another place") from None
     return path
