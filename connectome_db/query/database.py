@@ -239,6 +239,7 @@ def open_database(
     )
     others: dict[str, Other] = {}
     try:
+        con.execute("SET parquet_metadata_cache = true")
         tables, files = _create_views(con, root, "main")
         for name, other in (also or {}).items():
             _create_schema(con, name)
@@ -248,7 +249,6 @@ def open_database(
         con.execute("SET schema = 'main'")
         if in_memory_rows:
             held.hold(con, tables, most_rows=in_memory_rows)
-        con.execute("SET parquet_metadata_cache = true")
         con.execute(f"SET allowed_paths = [{', '.join(views.quoted(str(f)) for f in files)}]")
         con.execute("SET enable_external_access = false")
         con.execute("SET lock_configuration = true")
