@@ -80,7 +80,8 @@ def test_a_browser_draws_the_model(db: Database, tmp_path: Path) -> None:
 
 
 COMMANDS = (
-    "matrix --by id", "degrees", "motifs --nulls 2", "sankey", f"neuron {A}", "density", f"paths {A} --to {D} --steps 3",
+    "matrix --by id", "degrees", "motifs --nulls 2", "sankey", f"neuron {A}", "density",
+    f"paths {A} --to {D} --steps 3",
 )  # fmt: skip
 
 
