@@ -51,14 +51,18 @@ class Neurons:
         return np.unique(np.concatenate(found)) if found else np.zeros(0, np.uint64)
 
     def names(self, ids: U64) -> list[str | None]:
-        """What the source calls each of `ids`; None where it says nothing."""
-        if not self._db.has("neuron_name"):
-            return [None] * len(ids)
-        wanted = pa.table({"neuron": ids})
-        rows = self._db.rows(
-            "SELECT neuron, name FROM neuron_name SEMI JOIN asked USING (neuron)", beside={"asked": wanted}
-        )
-        known = dict(zip(rows["neuron"].to_pylist(), rows["name"].to_pylist(), strict=True))
+        """What each of `ids` is called: in the list, or in an annotation of kind `name` where the list has numbers."""
+        known: dict[int, str] = {}
+        for table, text in (
+            ("neuron_name", "SELECT neuron, name FROM neuron_name SEMI JOIN asked USING (neuron)"),
+            ("annotation", "SELECT neuron, min(value) AS name FROM annotation SEMI JOIN asked USING (neuron) "
+                           "WHERE kind = 'name' GROUP BY neuron"),
+        ):  # fmt: skip
+            if self._db.has(table):
+                rows = self._db.rows(text, beside={"asked": pa.table({"neuron": ids})})
+                for neuron, name in zip(rows["neuron"].to_pylist(), rows["name"].to_pylist(), strict=True):
+                    if known.get(neuron, str(neuron)) == str(neuron):
+                        known[neuron] = name
         return [known.get(n) for n in ids.tolist()]
 
     def kinds(self) -> list[str]:
@@ -141,7 +145,10 @@ class Neurons:
                 return f"; it is an annotation: give {{{rows[0]['kind']!r}: {name!r}}}"
         if not self._db.has("neuron_name"):
             return ": neurons have no names in this project; give ids"
-        return nearest(name, [r["name"] for r in self._db.fetch("SELECT name FROM neuron_name")])
+        known = [r["name"] for r in self._db.fetch("SELECT name FROM neuron_name")]
+        if self._db.has("annotation"):
+            known += [r["value"] for r in self._db.fetch("SELECT DISTINCT value FROM annotation WHERE kind = 'name'")]
+        return nearest(name, known) if known else ": neurons have no names in this project; give ids"
 
     def _annotated(self, said: Mapping[str, Any]) -> U64:
         """Neurons that meet every condition; raises QueryError for an unknown kind or value, naming the nearest."""

@@ -55,7 +55,10 @@ class Lineage:
 
     def __repr__(self) -> str:
         out = io.StringIO()
-        Console(file=out, width=120).print(traces.to_rich(self.root))
+        # rich finds a notebook around it by itself, and would print there at once, in colours
+        Console(file=out, width=120, force_jupyter=False, force_terminal=False, color_system=None).print(
+            traces.to_rich(self.root)
+        )
         return out.getvalue().rstrip()
 
     def _repr_html_(self) -> str:

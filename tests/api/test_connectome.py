@@ -206,3 +206,9 @@ def test_ids_are_exact_also_in_columns_with_gaps() -> None:
 def test_errors_say_what_to_do(toy: Connectome, ask, says: str) -> None:
     with pytest.raises(ConnectomeError, match=says):
         ask(toy)
+
+
+def test_a_lineage_is_plain_text_in_a_notebook_too(toy: Connectome) -> None:
+    shown = toy.trace("A1", "B1")
+    assert "\x1b" not in repr(shown)
+    assert shown._repr_html_().startswith("<pre>edge")
