@@ -62,7 +62,7 @@ def import_(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, and write nothing.")] = False,
 ) -> None:
-    """Import a connectome made elsewhere; again into the same folder makes the next version.
+    """Import a list of synapses, or what belongs to one; again into the same folder makes the next version.
 
     What the file is, and which column says what, is recognised by name and shown before anything is written; options
     say it otherwise. CSV, TSV, Parquet, Feather, Arrow, xlsx, JSON, GraphML, npy and folders of SWC are read.
