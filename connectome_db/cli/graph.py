@@ -1,4 +1,4 @@
-"""Commands that measure the graph: `connectome graph …`."""
+"""Commands that measure the graph: the group `graph`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that draw: `connectome plot …`, and the option --plot of commands that answer."""
+"""Commands that draw: the group `plot`, and the option --plot of commands that answer."""
 
 from __future__ import annotations
 

@@ -148,6 +148,7 @@ def _counts(ax: Axes, labels: Sequence[str], counts: read.F64, mean: read.F64, s
     ax.tick_params(axis="y", labelleft=True, length=0)
     ax.set_xlabel("occurrences")
     low, high = ax.get_xlim()
+    low = max(low, 0.3) if (counts > 0).all() else low  # a null mean near 0 would stretch the axis over decades
     ax.set_xlim(low, high * (high / max(low, 1.0)) ** 0.3)  # room for the last number
 
 
@@ -170,7 +171,7 @@ def _scores(ax: Axes, z: read.F64) -> None:
     ax.set_xlim(-edge, edge)
     decades = (2, 10, 100) if furthest < 300 else (0, 100, 10_000) if furthest < 3e5 else (0, 1000, 1_000_000)
     ticks = sorted({s * t for t in decades if t <= edge for s in (-1, 1)})
-    ax.set_xticks(ticks, [plain(t) for t in ticks])
+    ax.set_xticks(ticks, [plain(t) if abs(t) < 1000 else f"{plain(t // 1000)}k" for t in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.tick_params(axis="y", length=0, labelleft=False)
     ax.set_xlabel("z: sd from the null mean")
