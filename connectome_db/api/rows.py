@@ -31,7 +31,7 @@ def connections(
     else:
         by_post = pre is None and post is not None and db.has("connection_by_post")
         source = "(SELECT * EXCLUDE (unit) FROM " + ("connection_by_post)" if by_post else "connection)")
-    where, beside = _ends(pre, post)
+    where, beside = _ends(pre, post, values)
     rows = db.rows(
         f"SELECT * FROM {source} c WHERE c.synapses >= $n{where} ORDER BY c.synapses DESC, c.pre, c.post",
         values, beside=beside,
@@ -39,10 +39,21 @@ def connections(
     return without_unknown(db, rows)
 
 
-def _ends(pre: U64 | None, post: U64 | None) -> tuple[str, dict[str, pa.Table]]:
+FEW = 200
+"""Ids up to which each is a bound value of its own: the row groups that hold none of them are then never read."""
+
+
+def _ends(pre: U64 | None, post: U64 | None, values: dict[str, Any]) -> tuple[str, dict[str, pa.Table]]:
+    """Conditions on both ends, and tables of ids to stand beside; few ids become `values`."""
     where, beside = "", {}
     for side, ids in (("pre", pre), ("post", post)):
-        if ids is not None:
+        if ids is None:
+            continue
+        if 0 < len(ids) <= FEW:
+            bound = {f"{side}{k}": n for k, n in enumerate(ids.tolist())}
+            values |= bound
+            where += f" AND c.{side} IN ({', '.join(f'${name}::UBIGINT' for name in bound)})"
+        else:
             where += f" AND c.{side} IN (SELECT id FROM asked_{side})"
             beside[f"asked_{side}"] = pa.table({"id": pa.array(ids, pa.uint64())})
     return where, beside
@@ -92,8 +103,8 @@ def synapses(
 ) -> pa.Table:  # fmt: skip
     """Synapses (of a list: its rows) that meet all conditions, by id, with their places in nm."""
     listed = db.has("listed_synapse")
-    where, beside = _ends(pre, post)
     values: dict[str, Any] = {}
+    where, beside = _ends(pre, post, values)
     inside = ""
     point = "c" if listed else "s"
     if box_nm is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from connectome_db.query.database import Database
 U64 = np.typing.NDArray[np.uint64]
 
 _FORMS = "wanted an id, a name, a list of them, or {kind: value} of the annotations"
+_SOME_NAME = "SELECT 1 FROM annotation WHERE kind = 'name' LIMIT 1"
 _SAID = """
 SELECT DISTINCT neuron FROM annotation WHERE kind = $kind AND (list_contains($values, value) OR
   list_has_any([value GLOB p FOR p IN $globs::VARCHAR[]], [true]))
@@ -58,12 +60,18 @@ class Neurons:
             ("annotation", "SELECT neuron, min(value) AS name FROM annotation SEMI JOIN asked USING (neuron) "
                            "WHERE kind = 'name' GROUP BY neuron"),
         ):  # fmt: skip
-            if self._db.has(table):
+            if table in self._naming:
                 rows = self._db.rows(text, beside={"asked": pa.table({"neuron": ids})})
                 for neuron, name in zip(rows["neuron"].to_pylist(), rows["name"].to_pylist(), strict=True):
                     if known.get(neuron, str(neuron)) == str(neuron):
                         known[neuron] = name
         return [known.get(n) for n in ids.tolist()]
+
+    @cached_property
+    def _naming(self) -> set[str]:
+        """Tables in which names can be found; asked once, because most answers want names."""
+        tests = {"neuron_name": "SELECT 1 FROM neuron_name LIMIT 1", "annotation": _SOME_NAME}
+        return {t for t, text in tests.items() if self._db.has(t) and self._db.rows(text).num_rows}
 
     def kinds(self) -> list[str]:
         """Kinds of annotation that there are, sorted."""
