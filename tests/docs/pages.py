@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shlex
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -72,12 +73,18 @@ def command_lines() -> list[Line]:
     return found
 
 
+@cache
+def program() -> Any:
+    """The program's parser: made once, because that takes a third of a second."""
+    return typer.main.get_command(app)
+
+
 def parse(words: list[str], *, partial: bool = False) -> tuple[str, ...]:
     """Parse a command line with the program's own parser, without running it; returns the command's path.
 
     Placeholders in capitals stand for a number. `partial` lets arguments be missing. Raises whatever the parser raises.
     """
-    command: Any = typer.main.get_command(app)
+    command = program()
     words = ["1" if re.fullmatch(r"[A-Z][A-Z_]*", w) else w for w in words]
     path: list[str] = []
     context = None
