@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import networkx as nx
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.patches import PathPatch
@@ -26,7 +30,7 @@ from connectome_db.plots.paths import between, paths
 from connectome_db.plots.picture import Picture
 from connectome_db.plots.sankey import flow_of, sankey
 from connectome_db.query import named
-from connectome_db.query.database import Database
+from connectome_db.query.database import Database, open_database
 from tests.query.tiny_imported import A, B, C, D
 
 
@@ -181,6 +185,16 @@ def test_a_density_counts_each_synapse_once_and_per_area(db: Database) -> None:
     assert starts.figure.axes[0].collections[0].get_coordinates().min() == pytest.approx(0)
     with pytest.raises(QueryError, match="needs a column z_nm"):
         density(pa.table({"x": [1]}))
+
+
+def test_synapses_that_count_for_no_connection_are_not_drawn(native: Database, tmp_path: Path) -> None:
+    root = shutil.copytree(native.project, tmp_path / "copy")
+    path = root / "data" / "graph" / "link.parquet"
+    rows = pq.read_table(path)
+    pq.write_table(rows.set_column(rows.column_names.index("counted"), "counted", [[False, True, True, True]]), path)
+    with open_database(root) as db:
+        assert sum(places.cells(db, cell_nm=1e6)["synapses"].to_pylist()) == 3
+        assert places.synapses(db, [A, B, C]).num_rows == 3
 
 
 def test_a_neuron_stands_where_its_nodes_and_synapses_are(db: Database) -> None:
