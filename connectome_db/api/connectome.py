@@ -318,6 +318,10 @@ class Connectome:
         """Rows of one SELECT; `$name` in it takes the argument of that name. Read-only."""
         return shown(self.database.sql(text, {**(params or {}), **values}), as_)
 
+    def hold(self, *tables: str) -> None:
+        """Keep tables in memory, such as connection: each of many small questions then takes a fraction of the time."""
+        self.database.hold(*tables)
+
     def query(self, name: str, *, as_: As = "pandas", **arguments: Any) -> Any:
         """Rows of a named query; `db.queries()` lists them."""
         return shown(named.run_query(self.database, name, arguments, project=self.project), as_)

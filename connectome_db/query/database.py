@@ -96,6 +96,10 @@ class Database:
         """Rows of SQL written in this package, which may name the tables of `beside` too: for many thousand values."""
         return self._fetch(text, params, self.timeout_s, check=False, beside=beside, take=_arrow)
 
+    def hold(self, *names: str) -> None:
+        """Keep these tables in memory from here on, for many small questions. Raises QueryError for an unknown one."""
+        held.keep(self._con, self.tables, names)
+
     def has(self, *names: str) -> bool:
         """True when all these views are there."""
         return all(n in self.tables for n in names)

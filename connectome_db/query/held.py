@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 import duckdb
 
+from connectome_db.errors import QueryError, nearest
 from connectome_db.query.views import quote
 
 MOST_ROWS = 3_000_000
@@ -29,9 +30,26 @@ def hold(con: duckdb.DuckDBPyConnection, tables: Collection[str], *, most_rows: 
         if name != "executed" and name not in tables:
             continue
         row = con.execute(f"SELECT count(*) FROM {quote(name)}").fetchone()
-        kind = con.execute("SELECT count(*) FROM duckdb_views() WHERE NOT internal AND view_name = $n", {"n": name})
-        if row is None or row[0] > most_rows or kind.fetchone() == (0,):
-            continue
-        con.execute(f"CREATE TABLE held AS FROM {quote(name)}")
-        con.execute(f"DROP VIEW {quote(name)}")
-        con.execute(f"ALTER TABLE held RENAME TO {quote(name)}")
+        if row is not None and row[0] <= most_rows:
+            _take(con, name)
+
+
+def keep(con: duckdb.DuckDBPyConnection, tables: Collection[str], names: Collection[str]) -> None:
+    """Put tables in the place of the views of these names, of any size. Raises QueryError for one that is not there."""
+    for name in names:
+        if name not in tables:
+            raise QueryError(f"unknown table {name!r}{nearest(name, tables)}")
+        try:
+            _take(con, name)
+        except duckdb.OutOfMemoryException as e:
+            raise QueryError(f"table {name} does not fit into the memory that queries may take: {e}") from None
+
+
+def _take(con: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Read what a view shows into a table of its name; a table stays as it is."""
+    kind = con.execute("SELECT count(*) FROM duckdb_views() WHERE NOT internal AND view_name = $n", {"n": name})
+    if kind.fetchone() == (0,):
+        return
+    con.execute(f"CREATE TABLE held AS FROM {quote(name)}")
+    con.execute(f"DROP VIEW {quote(name)}")
+    con.execute(f"ALTER TABLE held RENAME TO {quote(name)}")

@@ -37,6 +37,19 @@ def test_ids_are_exact(db: Database) -> None:
     assert t.A2 > 2**53  # a float64 would not have held it
 
 
+def test_tables_held_in_memory_answer_the_same(tiny: Path) -> None:
+    ask = "SELECT * FROM connection ORDER BY pre, post"
+    with open_database(tiny) as db:
+        before = db.sql(ask)
+        db.hold("connection", "neuron", "connection")
+        assert db.sql(ask) == before
+        assert db.sql("SELECT count(*) n FROM duckdb_views() WHERE view_name = 'connection'").to_pylist() == [{"n": 0}]
+        with pytest.raises(QueryError, match="did you mean 'neuron'"):
+            db.hold("neurone")
+        with pytest.raises(QueryError, match="read-only"):
+            db.sql("DELETE FROM connection")
+
+
 def test_provenance_views(db: Database) -> None:
     assert db.sql("SELECT count(*) n FROM unit").to_pylist() == [
         {"n": sum(len(tiny_project.units_of(s)) for s in tiny_project.KINDS)}
