@@ -158,7 +158,7 @@ class Database:
         with self._con.cursor() as con:
             if check:
                 guard.check(con, text)
-            watch = limits.Watch()
+            watch: limits.Watch | None = None
             try:
                 for name, table in (beside or {}).items():
                     con.register(name, table)
@@ -169,7 +169,7 @@ class Database:
                 shown = [*(other.tables for other in self.also.values()), self.tables]
                 columns = {n: [c.name for c in columns_of(t)] for tables in shown for n, t in tables.items()}
                 raise explain.explain(
-                    e, text, columns, self.missing, timeout_s, stopped=watch.stopped, at=self.at,
+                    e, text, columns, self.missing, timeout_s, stopped=watch.stopped if watch else None, at=self.at,
                     others={name: (other.at, other.missing) for name, other in self.also.items()},
                 ) from None  # fmt: skip
 
