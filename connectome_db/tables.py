@@ -31,7 +31,7 @@ Measured on 15 million connections: with groups of 16,384 rows one neuron's part
 65,536, and half as long again as with 131,072.
 """
 COMPRESSION = "lz4"
-"""Of tables that are queried: a question takes 0.6 of the time that it takes with zstd, and a file a third more room."""
+"""Of tables that are queried: a question takes 0.6 of the time that it takes with zstd, a file an eighth more room."""
 SORT_MEMORY = "2GB"
 """What a sort may use before it goes to disk."""
 CELL_BITS = 16
