@@ -372,8 +372,9 @@ def _imported(con: duckdb.DuckDBPyConnection, tables: dict[str, Table], data: Pa
     record = data / "graph" / "record.json"
     params = views.read_json(record)["params"] if record.is_file() else {}
     least = int(params.get("min_synapses", 1))
-    if least > 1 and "connection" not in tables:
-        return
+    named = {c.name for c in tables["listed_synapse"].columns}
+    if (least > 1 and "connection" not in tables) or not {"pre", "post", "z_vx", "confidence"} <= named:
+        return  # not there yet, or made by a version of the package whose lists had names alone
     selects = views.imported_views(least)
     for table in IMPORTED_VIEWS:
         _view(con, table, selects[table.name])

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from connectome_db.errors import QueryError
@@ -14,6 +15,7 @@ from connectome_db.spec import Rows
 from connectome_db.stages.pipeline import STAGES
 from tests import tiny_project
 from tests import tiny_rows as t
+from tests.query import tiny_imported
 
 
 def test_every_table_is_a_view_with_its_columns(db: Database) -> None:
@@ -48,6 +50,22 @@ def test_tables_held_in_memory_answer_the_same(tiny: Path) -> None:
             db.hold("neurone")
         with pytest.raises(QueryError, match="read-only"):
             db.sql("DELETE FROM connection")
+
+
+def test_an_imported_list_of_an_earlier_version_is_read_as_it_is(tmp_path: Path) -> None:
+    root = tiny_imported.write(tmp_path / "p")
+    file = root / "data" / "listing" / "listed_synapse.parquet"
+    pq.write_table(pq.read_table(file).select(["unit", "synapse", "synapses", "source_id"]), file)
+    with open_database(root) as db:
+        assert db.sql("SELECT count(*) n FROM connection").to_pylist() == [{"n": 5}]
+        assert db.sql("SELECT * FROM listed_synapse LIMIT 0").column_names == [
+            "unit",
+            "synapse",
+            "synapses",
+            "source_id",
+        ]
+        with pytest.raises(QueryError, match="unknown table 'link'"):
+            db.sql("FROM link")
 
 
 def test_provenance_views(db: Database) -> None:
