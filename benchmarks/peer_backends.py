@@ -234,11 +234,10 @@ class Igraph(Memory):
         inside = np.sort([self.place[n] for n in neurons])
         count = total = 0
         for i in inside.tolist():
-            edges = np.asarray(self.graph.incident(i, mode="out"), dtype=np.int64)
-            if len(edges):
-                to = np.asarray([self.graph.es[e].target for e in edges.tolist()])
+            to, weight = self._out(i)
+            if len(to):
                 hit = np.isin(to, inside)
-                count, total = count + int(hit.sum()), total + int(self.weight[edges[hit]].sum())
+                count, total = count + int(hit.sum()), total + int(weight[hit].sum())
         return count, total
 
     def two_hop(self, neuron: int) -> Answer:
@@ -250,8 +249,8 @@ class Igraph(Memory):
             if len(second):
                 np.add.at(score, second, w * w2)
         score[start] = 0
-        best = np.argsort(-score, kind="stable")[:TOP]
-        return best([(int(self.ids[i]), int(score[i])) for i in best if score[i]])
+        first = np.argsort(-score, kind="stable")[:TOP]
+        return best([(int(self.ids[i]), int(score[i])) for i in first if score[i]])
 
     def hops(self, pair: tuple[int, int]) -> Answer:
         path = self.graph.get_shortest_path(self.place[pair[0]], self.place[pair[1]], mode="out", output="vpath")

@@ -28,6 +28,7 @@ class Sqlite(Backend):
         run = self.con.execute
         run("PRAGMA journal_mode = OFF")
         run("PRAGMA synchronous = OFF")
+        run("BEGIN")
         run(
             "CREATE TABLE connection(pre INTEGER, post INTEGER, synapses INTEGER, "
             "PRIMARY KEY (pre, post)) WITHOUT ROWID"
@@ -54,7 +55,6 @@ class Sqlite(Backend):
         self.con = sqlite3.connect(self.work / "fly.sqlite", isolation_level=None)
         self.con.execute("PRAGMA cache_size = -2000000")
         self.con.execute("PRAGMA mmap_size = 17179869184")
-        self.con.execute("BEGIN")
 
     def close(self) -> None:
         self.con.close()
