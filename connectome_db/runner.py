@@ -51,7 +51,6 @@ class Task:
     stage: str
     run_id: str
     git: Mapping[str, Any]
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class Worker:
         p, model = self.prepared, self.prepared.model(i)
         name = model.id if model else ""
         if name not in self._readers:
-            network = load_network(model.folder, self.task.threads) if model else None
+            network = load_network(model.folder) if model else None
             self._readers[name] = BlockReader(p.project, p.stage, p.plan, p.inputs, network)
         return self._readers[name]
 
@@ -281,9 +280,8 @@ def compute_units(
 ) -> None:  # fmt: skip
     """Compute the given units of a stage on an executor; every rank of an MPI job calls this alike."""
     project = prepared.project
-    threads = max(1, (os.cpu_count() or 1) // max(1, workers))
     git = {k: v for k, v in require_git(project.root).items() if k != "diff"}
-    task = Task(project, prepared.stage.name, run_id, git, threads)
+    task = Task(project, prepared.stage.name, run_id, git)
     with executors.engine(executor, workers) as pool:
         if pool is None:
             return

@@ -12,6 +12,13 @@ from connectome_db.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
+PREDICTION_THREADS = 2
+"""CPU threads of every prediction, however many cores there are: the last bits of an answer depend on this number.
+
+Eigen, which multiplies for TensorFlow, cuts products into blocks by the number of its threads
+(`computeProductBlockingSizes`), so sums are taken in another order. More cores are used by more ranks.
+"""
+
 
 def keras_module() -> Any:
     """Return Keras 3 on the backend of KERAS_BACKEND (TensorFlow unless set); a missing backend is a ConfigError."""
@@ -43,13 +50,10 @@ def _hushed() -> Iterator[None]:
 
 
 def use_threads(threads: int) -> None:
-    """Ask for `threads` CPU threads, and never fewer than two, for all later work of this process.
+    """Ask for `threads` CPU threads for all later work of this process.
 
-    One thread alone would give other last bits than any larger number: Eigen, which multiplies for TensorFlow, cuts the
-    depth of a product for one thread as the cache allows, and for several at 320 at most
-    (`computeProductBlockingSizes`), so that sums are taken in another order. TensorFlow fixes its thread pool at first
-    use: a later, different request keeps the first one, with a warning. Other backends take their threads from their
-    own environment.
+    TensorFlow fixes its thread pool at first use: a later, different request keeps the first one, with a warning. Other
+    backends take their threads from their own environment.
     """
     if threads < 1:
         raise ConfigError(f"threads: wanted at least 1, got {threads}")
@@ -58,7 +62,6 @@ def use_threads(threads: int) -> None:
         return
     import tensorflow as tf  # noqa: PLC0415 - as above
 
-    threads = max(2, threads)
     options = tf.config.threading
     if options.get_intra_op_parallelism_threads() == threads:
         return

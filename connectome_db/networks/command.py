@@ -54,12 +54,12 @@ def train_and_score(
 
         card = {"source": split.source, "code": _git_revision()}
         train(chosen, split.train, out, advance, threads=threads, resume=resume, initial=initial, card=card)
-    return score(out, split.test, threads=threads)
+    return score(out, split.test)
 
 
-def score(folder: Path, volumes: Sequence[TrainingVolume], *, threads: int = 2) -> dict[str, Any]:
+def score(folder: Path, volumes: Sequence[TrainingVolume]) -> dict[str, Any]:
     """Score a model folder on held-out volumes, write the scores into its card and return the card."""
-    network = load_network(folder, threads)
+    network = load_network(folder)
     card = read_card(folder)
     scorer = affinity_scores if card["task"] == "affinity" else cleft_scores
     card["model_id"] = model_id(folder)

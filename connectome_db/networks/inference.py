@@ -1,4 +1,4 @@
-"""Weights and an image in, probabilities out. The same bits for any number of threads."""
+"""Weights and an image in, probabilities out. The same bits for any number of cores and ranks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from connectome_db.errors import ConfigError, StageError
 from connectome_db.networks.architecture import Triple, UNetConfig, alignment_vx, receptive_margin_vx
-from connectome_db.networks.backend import use_threads
+from connectome_db.networks.backend import PREDICTION_THREADS, use_threads
 from connectome_db.networks.registry import model_id, read_architecture, read_weights
 from connectome_db.networks.unet import build
 
@@ -68,12 +68,12 @@ class Network:
         return logits
 
 
-def load_network(folder: Path, threads: int = 1) -> Network:
-    """Read a model folder (see `networks.registry`) for prediction on `threads` CPU threads, in float32.
+def load_network(folder: Path) -> Network:
+    """Read a model folder (see `networks.registry`) for prediction on PREDICTION_THREADS CPU threads, in float32.
 
     A folder whose weights do not fit its architecture is a ConfigError.
     """
-    use_threads(threads)
+    use_threads(PREDICTION_THREADS)
     config = UNetConfig.model_validate(read_architecture(folder))
     model = build(config)
     stored = [value for _, value in read_weights(folder)]

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from connectome_db.errors import ConfigError
 from connectome_db.networks.architecture import UNetConfig, alignment_vx
-from connectome_db.networks.backend import keras_module, use_threads
+from connectome_db.networks.backend import PREDICTION_THREADS, keras_module, use_threads
 from connectome_db.networks.datasets import TrainingVolume
 from connectome_db.networks.registry import model_id, read_weights, write_model
 from connectome_db.networks.sampling import SamplingConfig, batch_at, channels_of, prepare
@@ -63,7 +63,7 @@ def train(
     out_folder: Path,
     progress: Progress | None = None,
     *,
-    threads: int = 1,
+    threads: int = PREDICTION_THREADS,
     resume: bool = True,
     initial: Path | None = None,
     card: dict[str, Any] | None = None,

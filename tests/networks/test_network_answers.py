@@ -17,7 +17,7 @@ def test_an_answer_is_the_networks_and_only_for_the_same_question(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(FOLDER, str(tmp_path))
-    network = load_network(model_folder, 1)
+    network = load_network(model_folder)
     image = np.random.default_rng(1).integers(0, 255, (4, 16, 24), dtype=np.uint8)
     truth = network.predict(image)
     assert os.listdir(tmp_path) == []

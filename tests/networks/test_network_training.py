@@ -84,7 +84,7 @@ def test_training_learns_and_scores(small_config: UNetConfig, tmp_path: Path) ->
     chosen = config(small_config, steps=80, learning_rate=5e-3, average=0.9)
     train(chosen, [cells(1), cells(2)], tmp_path / "m", lambda _, loss: losses.append(loss))
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
-    card = score(tmp_path / "m", [cells(3)], threads=1)
+    card = score(tmp_path / "m", [cells(3)])
     result = card["scores_on_held_out_data"][0]
     assert result["boundary_aff_y1"]["auc"] > 0.9
     assert result["adapted_rand_error"] < 0.5
@@ -96,7 +96,7 @@ def test_cleft_training_writes_a_scored_card(small_config: UNetConfig, tmp_path:
     sampling = SamplingConfig(task="cleft", patch_vx=(4, 32, 32))
     chosen = TrainConfig(network=network, sampling=sampling, steps=3, seed=1)
     split = Split((cells(1),), (cells(3),), "made in this test")
-    card = train_and_score(split, tmp_path / "c", task="cleft", config=chosen, threads=1, show_progress=False)
+    card = train_and_score(split, tmp_path / "c", task="cleft", config=chosen, show_progress=False)
     assert list(card["channels"]) == ["cleft", "pre", "post"]
     assert card["scores_on_held_out_data"][0]["listed_synapses"] == 2
     assert card["source"] == "made in this test"

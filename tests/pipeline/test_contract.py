@@ -30,7 +30,7 @@ def digests(stage, block, result):
 def test_same_block_twice_same_digest_and_inputs_untouched(done, stage):
     prepared = prepare.prepare(done, stage)
     model = prepared.model(0)
-    network = load_network(model.folder, 1) if model else None
+    network = load_network(model.folder) if model else None
     for i in sorted({0, len(prepared.plan) // 2}):
         first = BlockReader(done, stage, prepared.plan, prepared.inputs, network).block(i, prepared.params(i))
         before = {n: array_digest(a) for n, a in first.arrays.items()}

@@ -159,9 +159,8 @@ class _Audit:
             runner.launch_mpi(prepared, run_id, workers, only)
             now = f"{workers} MPI ranks"
         else:
-            # One worker gets all cores' threads in a run; here it gets one, which must make no difference either.
-            runner.compute_units(prepared, chosen, run_id=run_id, executor="serial", workers=os.cpu_count() or 1)
-            now = "1 worker, 1 thread"
+            runner.compute_units(prepared, chosen, run_id=run_id, executor="serial", workers=1)
+            now = "1 worker"
         return f"{now} (first: {first})"
 
     def _first_run(self) -> str:
