@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from connectome_db.api import rows as tables_of
-from connectome_db.api.frames import As, shown
+from connectome_db.api.frames import As, bound, shown
 from connectome_db.api.routes import paths
 from connectome_db.api.selection import Neurons
 from connectome_db.api.show import Answered, Changes, Lineage, Scene, changes, table_html
@@ -316,7 +316,7 @@ class Connectome:
 
     def sql(self, text: str, params: Mapping[str, Any] | None = None, *, as_: As = "pandas", **values: Any) -> Any:
         """Rows of one SELECT; `$name` in it takes the argument of that name. Read-only."""
-        return shown(self.database.sql(text, {**(params or {}), **values}), as_)
+        return shown(self.database.sql(text, bound({**(params or {}), **values})), as_)
 
     def hold(self, *tables: str) -> None:
         """Keep tables in memory, such as connection: each of many small questions then takes a fraction of the time."""
@@ -342,7 +342,7 @@ class Connectome:
         if " " not in query.strip():
             rows, made = ask_named(self.project, query, {k: str(v) for k, v in values.items()}, {"main": self.revision})
         else:
-            rows, made = ask_sql(self.project, query, {"main": self.revision}, values)
+            rows, made = ask_sql(self.project, query, {"main": self.revision}, bound(values))
         if path is not None:
             write(made, Path(path))
         return Answered(shown(rows, as_), made)

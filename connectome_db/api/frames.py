@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -57,3 +58,8 @@ def _whole(rows: pa.Table) -> pa.Table:
             except pa.ArrowInvalid:
                 continue  # beyond 2**63: the decimal is exact
     return rows
+
+
+def bound(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for SQL: NumPy scalars, arrays and pandas columns as the Python values they hold, ids exact."""
+    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
