@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from connectome_db import importing
+from connectome_db.cli import console
 from connectome_db.cli.main import app
 from connectome_db.config import load
 from connectome_db.errors import ConnectomeError
@@ -25,11 +26,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "swc" / "1.swc").write_text("1 1 0 0 0 1 -1\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(importing, "make_version", lambda *_: None)
+    monkeypatch.setattr(console.OUT, "width", 200)
     return tmp_path
 
 
 def _import(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["import", *arguments], env={"COLUMNS": "200"})
+    return CliRunner().invoke(app, ["import", *arguments])
 
 
 def _refused(*arguments: str) -> str:
