@@ -214,7 +214,7 @@ def test_the_views_of_a_schema_read_its_own_files(history: Path) -> None:
         ("CREATE TABLE old.a AS SELECT 1", "read-only"),
         ("WITH a AS (DELETE FROM old.run RETURNING stage) SELECT * FROM a", "read-only"),
         ("SELECT * FROM read_parquet('{other}')", "refused"),
-        ("SELECT * FROM '{other}'", "only the project's own tables can be read"),
+        ("SELECT * FROM '{other}'", "files cannot be read by name"),
     ],
 )
 def test_the_guard_holds_for_all_schemas(history: Path, text: str, says: str) -> None:
