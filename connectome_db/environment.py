@@ -26,7 +26,9 @@ def _run(*command: str, cwd: Path | None = None) -> str | None:
     """Standard output of a command, or None when it is absent or fails."""
     if shutil.which(command[0]) is None:
         return None
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, errors="replace")
+    # Reading must not write: `git status` would else refresh .git/index, and hold its lock while somebody commits.
+    env = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, errors="replace", env=env)
     return done.stdout if done.returncode == 0 else None
 
 

@@ -224,7 +224,7 @@ def write_data(
     tables.write_small(units_table(prepared), folder / "units.parquet")
     tables.write_small(reads_table(prepared), folder / "reads.parquet")
     tables.write_small(pa.concat_tables(parts_tables).combine_chunks(), folder / "parts.parquet")
-    made = companions.make(prepared.stage.outputs, folder, prepared.project.state / "tmp" / f"sort-{uuid.uuid4().hex}")
+    made = companions.make(prepared.stage.outputs, folder, prepared.project.state / "tmp")
     write_json(folder / "record.json", stage_record(prepared, merkles, made))
 
 

@@ -99,7 +99,7 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Done:
     root: Path
     params: bytes
-    data: dict[str, bytes]
+    data: dict[str, str]
     tries: list[Remedy]
     made: Made
 

@@ -14,6 +14,7 @@ from connectome_db.phantom.acquire import AcquireConfig
 from connectome_db.phantom.simulate import SimulateConfig, simulate
 from connectome_db.phantom.tissue import TissueConfig
 from connectome_db.stages.pipeline import STAGES
+from tests.framework.conftest import tree
 from tests.network_answers import remembered
 from tests.shared_build import made_once
 
@@ -64,11 +65,6 @@ def run_stages(project: Project, **how: object) -> dict[str, runner.Outcome]:
             prepared, outcomes[stage.name] = runner.run_units(project, stage.name, **how)  # type: ignore[arg-type]
             finish(prepared, outcomes[stage.name])
     return outcomes
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def differing(a: Path, b: Path) -> list[str]:

@@ -43,7 +43,7 @@ ROWS = Rows(
 )
 
 
-def everything(project: Project) -> dict[str, bytes]:
+def everything(project: Project) -> dict[str, str]:
     """All files, locks and caches of reading excepted."""
     skip = (".connectome/locks/", ".connectome/scan.parquet", ".connectome/tmp/")
     return {n: b for n, b in tree(project.root).items() if not n.startswith(skip)}

@@ -6,6 +6,7 @@ stages agglomerate and graph only, which keeps `dvc repro` short.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -41,14 +42,15 @@ def do(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def bytes_at(root: Path, revision: str) -> dict[str, bytes]:
-    """Every file of data/ at a revision, from DVC's cache: before anything is collected."""
+def bytes_at(root: Path, revision: str) -> dict[str, str]:
+    """SHA-256 of every file of data/ at a revision, from DVC's cache: before anything is collected."""
     found = open_revision(root, revision)
     outs = [o for o in found.outs if o.startswith("data/")]
-    return {f"{o.removeprefix('data/')}/{n}": p.read_bytes() for o in outs for n, p in found.files(o).items()}
+    files = {f"{o.removeprefix('data/')}/{n}": p for o in outs for n, p in found.files(o).items()}
+    return {n: hashlib.sha256(p.read_bytes()).hexdigest() for n, p in files.items()}
 
 
-def data(root: Path) -> dict[str, bytes]:
+def data(root: Path) -> dict[str, str]:
     return {n: b for n, b in tree(root / "data").items() if n != ".gitignore"}
 
 

@@ -19,7 +19,7 @@ from tests.pipeline.conftest import tree
 from tests.versions import damage, wide
 from tests.versions.plants import PLANTS, Plant
 
-Trees = dict[str, dict[str, bytes]]
+Trees = dict[str, dict[str, str]]
 
 
 def trees(root: Path) -> Trees:

@@ -77,7 +77,7 @@ class Rolled:
     plan: rollback.Rollback
     earlier: rollbackproof.Before
     params: str
-    segment: dict[str, bytes]
+    segment: dict[str, str]
     proof: rollbackproof.Proof
 
 

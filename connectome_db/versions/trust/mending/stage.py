@@ -220,7 +220,7 @@ class StageMender:
             for c in o.companions:
                 if wrong & {tree.relative(tree.folder / n) for n in names(o, c)}:
                     folder.mkdir(exist_ok=True)
-                    made |= make_one(o, c, tree.folder, folder, self.tmp / "sort")
+                    made |= make_one(o, c, tree.folder, folder, self.tmp)
         for name, digest in made.items():
             path = tree.folder / name
             if tree.relative(path) not in wrong:
