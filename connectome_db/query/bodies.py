@@ -11,8 +11,8 @@ from typing import Any
 import networkx as nx
 
 from connectome_db.query.database import Database
+from connectome_db.query.inmemory.ledger import Key, ledger_of
 from connectome_db.query.trace import Id, Trace
-from connectome_db.query.units import Key
 
 _SUPERVOXELS = """
 SELECT s.*, m.fragment, m.object, o.weakest_merge, o.supervoxels AS object_supervoxels
@@ -136,5 +136,9 @@ def bodies_of(db: Database, supervoxels: Iterable[int]) -> Bodies:
         found.overlaps[o["fragment"]].append(o)
     for m in db.fetch(_MERGE_PATHS, {"ids": fragments}):
         found.merges[m["start"]].append(m)
-    found.joiners = [(r["stage"], r["unit"]) for r in db.fetch(_ONCE)]
+    if ledger := ledger_of(db):
+        solved = [(stage, ledger.first(stage)) for stage in ("reconcile", "agglomerate")]
+        found.joiners = [(stage, unit) for stage, unit in solved if unit is not None]
+    else:
+        found.joiners = [(r["stage"], r["unit"]) for r in db.fetch(_ONCE)]
     return found

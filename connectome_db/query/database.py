@@ -63,6 +63,8 @@ class Database:
     also: Mapping[str, Other]
     """Other revisions, by the name under which their tables can be asked for: `old.connection`."""
     _con: duckdb.DuckDBPyConnection = field(repr=False)
+    held_rows: int = 0  # tables of lineage with up to so many rows are in memory
+    memo: dict[str, Any] = field(default_factory=dict, repr=False)  # what was read out of these, for who asks again
     _held: list[Database] = field(default_factory=list, repr=False)
     """The same with small tables in memory, once it was asked for twice (`in_memory`)."""
     _asked: list[None] = field(default_factory=list, repr=False)
@@ -260,7 +262,7 @@ def open_database(
         con.close()
         raise QueryError(f"{root}: a table of the project cannot be read: {e}") from None
     missing = _missing(root, tables)
-    return Database(project=root, timeout_s=timeout_s, tables=tables, missing=missing, at=at, also=others, _con=con)
+    return Database(root, timeout_s, tables, missing, at, others, _con=con, held_rows=in_memory_rows)
 
 
 def _spill(root: Path) -> Path:

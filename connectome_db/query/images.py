@@ -9,8 +9,9 @@ from typing import Any
 
 from connectome_db.geometry import Box
 from connectome_db.query.database import Database
+from connectome_db.query.inmemory.images import Imagery, imagery_of
+from connectome_db.query.inmemory.ledger import Key, Ledger, ledger_of
 from connectome_db.query.trace import Id, Trace
-from connectome_db.query.units import Key
 
 NEAR_PX = 512
 """Alignment residuals within this distance of a place (per axis) are taken as the residual there."""
@@ -160,7 +161,10 @@ def _tile(r: Mapping[str, Any], plane: Mapping[str, Any] | None) -> Trace:
 
 
 def images_at(db: Database, places: Sequence[Box]) -> Images:
-    """Look up what made the image at each place (boxes in the aligned volume), in five queries."""
+    """Look up what made the image at each place (boxes in the aligned volume): in memory, or in five queries."""
+    ledger, imagery = ledger_of(db), imagery_of(db)
+    if ledger is not None and imagery is not None:
+        return _in_memory(ledger, imagery, places)
     found = Images(places)
     params: dict[str, Any] = {"k": list(range(len(places)))}
     for i, name in enumerate(("z0", "y0", "x0", "z1", "y1", "x1")):
@@ -173,4 +177,19 @@ def images_at(db: Database, places: Sequence[Box]) -> Images:
     found.planes = {(r["k"], r["section"]): r for r in db.fetch(_CORNERS, params)}
     align = db.fetch("SELECT min(unit) AS unit FROM unit WHERE stage = 'align'")
     found.align = align[0]["unit"]
+    return found
+
+
+def _in_memory(ledger: Ledger, imagery: Imagery, places: Sequence[Box]) -> Images:
+    found = Images(places, align=ledger.first("align"))
+    for k, place in enumerate(places):
+        found.blocks[k] = ledger.image_blocks(place.flat())
+        for r in imagery.sources(place.flat()):
+            found.sources[k, r["section"]].append(r)
+        y, x = ((place.lo[axis] + place.hi[axis] - 1) / 2 for axis in (1, 2))
+        for section in range(place.lo[0], place.hi[0]):
+            if residual := imagery.residual(section, y, x, NEAR_PX):
+                found.residuals[k, section] = residual
+            if plane := imagery.plane(section, y, x):
+                found.planes[k, section] = plane
     return found

@@ -18,8 +18,9 @@ from connectome_db.query.bodies import Bodies, bodies_of, merge_step
 from connectome_db.query.database import Database
 from connectome_db.query.images import Images, images_at
 from connectome_db.query.imported import trace_imported_edge
+from connectome_db.query.inmemory.ledger import Key, ledger_of
 from connectome_db.query.trace import Id, Trace
-from connectome_db.query.units import Key, unit_traces
+from connectome_db.query.units import unit_traces
 
 _SYNAPSES = "SELECT * FROM synapse WHERE synapse IN (SELECT unnest($ids::UBIGINT[]))"
 _QUALITY = """
@@ -162,7 +163,9 @@ def _synapse_steps(
     made = {("synapses", r["unit"]) for r in ordered}
     units = unit_traces(db, extra | made | images.units() | bodies.units())
     read: dict[int, set[int]] = {}
-    for r in db.fetch(_READ_BLOCKS, {"ids": sorted({b["unit"] for b in bodies.rows.values()})}):
+    segmented = sorted({b["unit"] for b in bodies.rows.values()})
+    ledger = ledger_of(db)
+    for r in ledger.image_read_by(segmented) if ledger else db.fetch(_READ_BLOCKS, {"ids": segmented}):
         read.setdefault(r["unit"], set()).add(r["upstream_unit"])
     by_synapse = {link["synapse"]: link for link in links}
     steps = []

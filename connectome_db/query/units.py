@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,11 @@ from connectome_db.errors import QueryError, nearest
 from connectome_db.geometry import box_of
 from connectome_db.query import reach
 from connectome_db.query.database import Database
+from connectome_db.query.inmemory.ledger import WHOLE, Found, Key, ledger_of
 from connectome_db.query.reach import Reached
 from connectome_db.query.trace import Id, Trace
 from connectome_db.schema.all import OUTPUTS
 from connectome_db.spec import RAW, Unit
-
-Key = tuple[str, int]
-"""(stage, unit code)."""
 
 _WANTED = "WITH w AS (SELECT unnest($stages::VARCHAR[]) AS stage, unnest($units::UBIGINT[]) AS unit) "
 
@@ -67,14 +65,6 @@ WHERE stage NOT IN (SELECT stage FROM stage_record WHERE kind = 'once') ORDER BY
 """
 )
 
-_ALL_OF_IT = """
-SELECT 'inputs' AS side, stage, input AS name, digest FROM stage_input
-WHERE stage IN (SELECT unnest($stages::VARCHAR[]))
-UNION ALL
-SELECT 'outputs', stage, output, digest FROM stage_output WHERE stage IN (SELECT unnest($stages::VARCHAR[]))
-ORDER BY ALL
-"""
-
 _OVERRIDES = (
     _WANTED
     + """
@@ -94,34 +84,48 @@ def title_of(row: dict[str, Any]) -> str:
 
 
 def unit_traces(db: Database, keys: Iterable[Key]) -> dict[Key, Trace]:
-    """Steps of the units named, with their facts; in a handful of queries, however many units.
+    """Steps of the units named, with their facts: from memory, or in a handful of queries, however many units.
 
     A unit of a `once` stage reads and makes everything, so its inputs and outputs are the Merkle digests of the stage's
     record; other units list the digest of each part they touched.
     """
     wanted = sorted(set(keys))
-    params = {"stages": [s for s, _ in wanted], "units": [u for _, u in wanted]}
     inputs: dict[Key, dict[str, Any]] = {k: {} for k in wanted}
     outputs: dict[Key, dict[str, str]] = {k: {} for k in wanted}
     overrides: dict[Key, list[dict[str, Any]]] = {k: [] for k in wanted}
-    rows = db.fetch(_UNITS, params)
-    once = {r["stage"]: (r["stage"], r["unit"]) for r in rows if r["kind"] == "once"}
-    if db.has("tile"):
-        for r in db.fetch(_TILES, params):
-            if r["stage"] not in once:
-                inputs[r["stage"], r["unit"]][RAW] = r["parts"]
-    for r in db.fetch(_INPUTS, params):
+    ledger = ledger_of(db)
+    found = ledger.look_up(wanted) if ledger else _ask(db, wanted)
+    once = {r["stage"]: (r["stage"], r["unit"]) for r in found.units if r["kind"] == "once"}
+    for r in found.tiles:
+        if r["stage"] not in once:
+            inputs[r["stage"], r["unit"]][RAW] = r["parts"]
+    for r in found.inputs:
         inputs[r["stage"], r["unit"]][r["input"]] = [{**p, "unit": Id(p["unit"])} for p in r["parts"]]
-    for r in db.fetch(_OUTPUTS, params):
+    for r in found.outputs:
         outputs[r["stage"], r["unit"]][r["output"]] = r["digest"]
-    for r in db.fetch(_ALL_OF_IT, {"stages": sorted(once)}):
+    for r in found.whole:
         (inputs if r["side"] == "inputs" else outputs)[once[r["stage"]]][r["name"]] = r["digest"]
-    for r in db.fetch(_OVERRIDES, params):
-        overrides[r["stage"], r["unit"]].append({"region": r["region"], "params": json.loads(r["params"])})
+    if ledger is None or ledger.overridden:
+        for r in db.fetch(_OVERRIDES, _params(wanted)):
+            overrides[r["stage"], r["unit"]].append({"region": r["region"], "params": json.loads(r["params"])})
+    rows = found.units
     return {
         (key := (r["stage"], r["unit"])): _trace(r, inputs[key], outputs[key], overrides[key])
         for r in rows
     }  # fmt: skip
+
+
+def _params(keys: Sequence[Key]) -> dict[str, Any]:
+    return {"stages": [s for s, _ in keys], "units": [u for _, u in keys]}
+
+
+def _ask(db: Database, keys: Sequence[Key]) -> Found:
+    """What the tables on disk say of these units."""
+    params = _params(keys)
+    units = db.fetch(_UNITS, params)
+    tiles = db.fetch(_TILES, params) if db.has("tile") else []
+    whole = db.fetch(WHOLE, {"stages": sorted({r["stage"] for r in units if r["kind"] == "once"})})
+    return Found(units, tiles, db.fetch(_INPUTS, params), db.fetch(_OUTPUTS, params), whole)
 
 
 def _trace(

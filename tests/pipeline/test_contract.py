@@ -94,6 +94,10 @@ def test_every_edge_can_be_traced_to_tiles(done):
             tiles = trace.find("tile")
             assert tiles
             assert {t.facts["sha256"] for t in tiles} <= known
+            with open_database(done.root) as once:  # on disk; `db` looks it up in memory from the second question on
+                told = [[(d, t.title, t.kind, sorted(t.facts)) for d, t in x.walk()] for x in (
+                    trace, lineage.trace_edge(once, e["pre"], e["post"]))]  # fmt: skip
+            assert told[0] == told[1]
         for s in synapses[:5]:
             assert lineage.trace_synapse(db, s["synapse"]).find("tile")
     assert edges or synapses
