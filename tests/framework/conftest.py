@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -51,8 +52,12 @@ def run_all(project: Project, **how: object) -> dict[str, runner.Outcome]:
 
 def tree(folder: Path) -> dict[str, str]:
     """Every file below a folder: relative name -> SHA-256. Two that differ are told in a line, not in megabytes."""
-    files = (p for p in sorted(folder.rglob("*")) if p.is_file())
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    return digests({str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()})
+
+
+def digests(files: Mapping[str, Path]) -> dict[str, str]:
+    """SHA-256 of each of some files, by name."""
+    return {n: hashlib.sha256(p.read_bytes()).hexdigest() for n, p in files.items()}
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ stages agglomerate and graph only, which keeps `dvc repro` short.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -24,7 +23,7 @@ from connectome_db.prepare import prepare
 from connectome_db.revisions import open_revision
 from connectome_db.stages.pipeline import STAGES
 from connectome_db.versions.keep.gc import collect
-from tests.pipeline.conftest import tree
+from tests.framework.conftest import digests, tree
 
 LAST = ("agglomerate", "graph", "measure_graph", "flag")
 
@@ -46,8 +45,7 @@ def bytes_at(root: Path, revision: str) -> dict[str, str]:
     """SHA-256 of every file of data/ at a revision, from DVC's cache: before anything is collected."""
     found = open_revision(root, revision)
     outs = [o for o in found.outs if o.startswith("data/")]
-    files = {f"{o.removeprefix('data/')}/{n}": p for o in outs for n, p in found.files(o).items()}
-    return {n: hashlib.sha256(p.read_bytes()).hexdigest() for n, p in files.items()}
+    return digests({f"{o.removeprefix('data/')}/{n}": p for o in outs for n, p in found.files(o).items()})
 
 
 def data(root: Path) -> dict[str, str]:

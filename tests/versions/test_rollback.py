@@ -26,7 +26,7 @@ from connectome_db.regional import regions
 from connectome_db.revisions import open_revision
 from connectome_db.stages.pipeline import STAGES
 from connectome_db.versions.keep import oldmodels, rollback, rollbackproof
-from tests.pipeline.conftest import tree
+from tests.framework.conftest import digests, tree
 from tests.versioned import commit_version, edit_params, run_all
 
 CORNER_CHUNK = "supervoxels/8_8_30/0-64_0-64_0-8"
@@ -72,7 +72,7 @@ def overrides(root: Path) -> dict[str, dict[str, dict[str, Any]]]:
 
 @dataclass(frozen=True)
 class Rolled:
-    """v4 with its corner rolled back to v1: the plan, what was there before (bytes of data/segment, too), the proof."""
+    """v4 with its corner rolled back to v1: the plan, what was there before (digests of data/segment, too), the proof."""
 
     plan: rollback.Rollback
     earlier: rollbackproof.Before
@@ -93,7 +93,7 @@ def rolled(with_far: Path, tmp_path_factory: pytest.TempPathFactory) -> Rolled:
 
 def test_a_corner_goes_back_and_nothing_else_moves(rolled: Rolled) -> None:
     root, before, proof = rolled.plan.project.root, rolled.segment, rolled.proof
-    then = {n: p.read_bytes() for n, p in open_revision(root, "v1").files("data/segment").items()}
+    then = digests(open_revision(root, "v1").files("data/segment"))
     assert proof.wrong == ()
     by_stage = {s.stage: s for s in proof.stages}
     segment = by_stage["segment"]
