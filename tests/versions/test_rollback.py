@@ -72,7 +72,7 @@ def overrides(root: Path) -> dict[str, dict[str, dict[str, Any]]]:
 
 @dataclass(frozen=True)
 class Rolled:
-    """v4 with its corner rolled back to v1: the plan, what was there before (digests of data/segment, too), the proof."""
+    """v4 with its corner rolled back to v1: the plan, what was there before (digests of data/segment), the proof."""
 
     plan: rollback.Rollback
     earlier: rollbackproof.Before
