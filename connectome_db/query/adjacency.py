@@ -10,103 +10,25 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from connectome_db.errors import QueryError, nearest
+from connectome_db.errors import QueryError
 from connectome_db.kernels import steps
+from connectome_db.query.csr import I32, I64, U64, Arrays, Direction
 
-U64 = npt.NDArray[np.uint64]
-I32 = npt.NDArray[np.int32]
-I64 = npt.NDArray[np.int64]
-Direction = Literal["out", "in"]
-Scalar = TypeVar("Scalar", np.uint64, np.int64, np.int32)
 Weight = Literal["steps", "synapses", "share"]
 
-FOLDER = Path("data", "graph", "adjacency")
-_REMEDY = "run `connectome finish graph` (or `connectome verify --repair`)"
-
 
 @dataclass(frozen=True)
-class _Side:
-    """One direction: row i of CSR has the partners of neuron i."""
-
-    start: I64
-    """Where each row begins, int64[N + 1]."""
-    partner: I32
-    """Partners as indices into the neurons, ascending in a row, int32[E]."""
-    synapses: I32
-    """Synapses of each connection, int32[E]."""
-
-
-@dataclass(frozen=True)
-class Adjacency:
-    """Connections of a project, by neuron id. Arrays are read-only and memory-mapped."""
-
-    neurons: U64
-    """Ids of all neurons, ascending, uint64[N]."""
-    out: _Side
-    into: _Side
-
-    @classmethod
-    def open(cls, project: Path | str) -> Adjacency:
-        """Of the project in a folder. Raises QueryError when it has no adjacency, or a damaged one."""
-        folder = Path(project) / FOLDER
-        if not folder.is_dir():
-            raise QueryError(f"{folder}: no adjacency: {_REMEDY}")
-        try:
-            neurons = _load(folder, "neuron", np.uint64)
-            sides = [
-                _Side(
-                    _load(folder, f"{way}_start", np.int64),
-                    _load(folder, f"{way}_partner", np.int32),
-                    _load(folder, f"{way}_synapses", np.int32),
-                )
-                for way in ("out", "in")
-            ]
-        except (OSError, ValueError) as e:
-            raise QueryError(f"{folder}: cannot be read ({e}): {_REMEDY}") from e
-        edges = len(sides[0].partner)
-        for side in sides:
-            if len(side.start) != len(neurons) + 1 or not len(side.partner) == len(side.synapses) == edges:
-                raise QueryError(f"{folder}: its arrays do not fit together: {_REMEDY}")
-        return cls(neurons, *sides)
-
-    @property
-    def connections(self) -> int:
-        """Number of connections."""
-        return len(self.out.partner)
-
-    def index(self, neuron: int) -> int:
-        """Where a neuron stands in `neurons`. Raises QueryError that names the nearest id for one that is not there."""
-        if 0 <= neuron < 1 << 64:
-            at = int(np.searchsorted(self.neurons, np.uint64(neuron)))
-            if at < len(self.neurons) and self.neurons[at] == neuron:
-                return at
-            some = [str(v) for v in self.neurons[max(at - 2, 0) : at + 2]]
-            raise QueryError(f"no neuron {neuron}{nearest(str(neuron), some)}")
-        raise QueryError(f"no neuron {neuron}: wanted a whole number from 1 to 2**63 - 1")
-
-    def indices(self, neurons: Sequence[int] | U64) -> I64:
-        """`index` of each, int64[len]."""
-        if isinstance(neurons, np.ndarray) and neurons.dtype == np.uint64:
-            at = np.minimum(np.searchsorted(self.neurons, neurons), max(len(self.neurons) - 1, 0))
-            if len(self.neurons) and (self.neurons[at] == neurons).all():
-                return at.astype(np.int64)
-        return np.asarray([self.index(int(n)) for n in neurons], dtype=np.int64)
-
-    def _side(self, direction: str) -> _Side:
-        if direction not in ("out", "in"):
-            raise QueryError(f"direction {direction!r}: wanted 'out' or 'in'{nearest(direction, ['out', 'in'])}")
-        return self.out if direction == "out" else self.into
+class Adjacency(Arrays):
+    """Connections of a project, by neuron id."""
 
     def partners(self, neuron: int, direction: Direction = "out", *, min_synapses: int = 1) -> tuple[U64, I32]:
         """Ids of the neurons it connects to ("in": that connect to it), ascending, and their synapses."""
-        side, i = self._side(direction), self.index(neuron)
+        side, i = self.side(direction), self.index(neuron)
         row = slice(int(side.start[i]), int(side.start[i + 1]))
         found, synapses = self.neurons[side.partner[row]], side.synapses[row]
         if min_synapses > 1:
@@ -139,7 +61,7 @@ class Adjacency:
         The score is the sum over all intermediate neurons of the product of the synapses of the two steps. The neuron
         itself is left out; direct partners are not.
         """
-        side = self._side(direction)
+        side = self.side(direction)
         score, seen = _room(len(self.neurons))
         i = self.index(neuron)
         found, sums = steps.two_steps(side.start, side.partner, side.synapses, i, max(top, 0), score, seen)
@@ -166,7 +88,7 @@ class Adjacency:
 
     def k_hop(self, neurons: Sequence[int] | U64, k: int, direction: Direction = "out") -> tuple[U64, I32]:
         """Neurons within `k` steps of any of `neurons`, ascending, and how many steps each is away (0: one of them)."""
-        side = self._side(direction)
+        side = self.side(direction)
         hops = steps.within(side.start, side.partner, self.indices(neurons), k)
         near = hops >= 0
         return self.neurons[near], hops[near]
@@ -179,7 +101,7 @@ class Adjacency:
 
     def csr(self, direction: Direction = "out") -> csr_array:
         """The matrix of synapses, int32[N, N], on the mapped arrays: rows are presynaptic ("in": postsynaptic)."""
-        side = self._side(direction)
+        side = self.side(direction)
         start = side.start.astype(np.int32) if self.connections < 1 << 31 else side.start
         n = len(self.neurons)
         return csr_array((side.synapses, side.partner, start), shape=(n, n), copy=False)
@@ -195,10 +117,3 @@ def _room(nodes: int) -> tuple[I64, I32]:
 
 
 _ROOM = threading.local()
-
-
-def _load(folder: Path, name: str, dtype: type[Scalar]) -> npt.NDArray[Scalar]:
-    array = np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
-    if array.dtype != dtype or array.ndim != 1:
-        raise ValueError(f"{name}.npy: wanted {np.dtype(dtype)}[N], got {array.dtype}{list(array.shape)}")
-    return array
