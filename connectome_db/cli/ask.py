@@ -163,7 +163,7 @@ def _keep(receipt: Receipt, path: Path, force: bool) -> None:
 
 
 def sql(
-    text: Annotated[str, typer.Argument(help="A SELECT over the tables that `connectome tables` lists.")],
+    text: Annotated[str, typer.Argument(help="A SELECT over the tables and functions that `connectome tables` lists.")],
     project: ProjectOption = None,
     rev: RevisionsOption = None,
     how: FormatOption = "table",
@@ -177,6 +177,8 @@ def sql(
     Examples:
 
         connectome sql "SELECT pre, post, synapses FROM connection ORDER BY synapses DESC LIMIT 5"
+
+        connectome sql "FROM outputs_of(4612249037100285953) ORDER BY synapses DESC"
 
         connectome sql "SELECT count(*) FROM connection" --rev v1
 
@@ -276,7 +278,7 @@ def tables(
     rev: RevisionOption = None,
 ) -> None:
     """Tables, their columns, units and meaning. Example: connectome tables synapse"""
-    from connectome_db.schema.quality_views import FUNCTIONS
+    from connectome_db.schema.all import FUNCTIONS
 
     with tables_at(root_of(project), rev) as db:
         if name:

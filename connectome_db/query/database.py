@@ -20,12 +20,12 @@ import duckdb
 import pyarrow as pa
 
 from connectome_db.errors import QueryError, nearest
-from connectome_db.query import explain, guard, held, limits, quality, views
-from connectome_db.schema.all import IMPORTED_VIEWS, SCIENCE, SORTED, TABLES
+from connectome_db.query import explain, guard, held, indexed, limits, quality, views
+from connectome_db.schema.all import DECLARED, FUNCTIONS, IMPORTED_VIEWS, SCIENCE
 from connectome_db.schema.companions import sorted_tables
 from connectome_db.schema.imported import IMPORTED_LINK
 from connectome_db.schema.provenance import EXECUTION, PART, PROVENANCE, UNIT, UNIT_EDGE, UNIT_READ
-from connectome_db.schema.quality_views import FUNCTIONS, VIEWS
+from connectome_db.schema.quality_views import VIEWS
 from connectome_db.spec import NM3, Column, Table
 
 T = TypeVar("T")
@@ -111,9 +111,7 @@ class Database:
 
         Tables of stages that have not been run are described too.
         """
-        function = FUNCTIONS.get(table)
-        declared = self.tables.get(table) or TABLES.get(table) or SORTED.get(table)
-        declared = declared or (function.table if function else None)
+        declared = self.tables.get(table) or DECLARED.get(table)
         if declared is None:
             raise QueryError(f"unknown table {table!r}{nearest(table, [*self.tables, *self.missing, *FUNCTIONS])}")
         columns = columns_of(declared)
@@ -325,6 +323,7 @@ def _create_views(con: duckdb.DuckDBPyConnection, root: Path, schema: str) -> tu
     _view(con, EXECUTION, views.EXECUTION)
     tables.update({t.name: t for t in PROVENANCE})
     _create_quality(con, tables, schema)
+    indexed.create(con, tables, root, schema)
     return tables, files
 
 

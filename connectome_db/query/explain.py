@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import duckdb
 
 from connectome_db.errors import QueryError, nearest
-from connectome_db.query.quality import REFUSED
-from connectome_db.schema.quality_views import FUNCTIONS
+from connectome_db.query import indexed, quality
+from connectome_db.schema.all import FUNCTIONS
 
 _SCHEMA = re.compile(r"because schema \"?([^\"]+?)\"? does not exist")
 _TABLE = re.compile(r"Table with name \"?([^\"]+?)\"? does not exist")
 _COLUMN = re.compile(
     r"""(?:Referenced column|does not have a column named|Cannot extract field) ["']([^"']+)["']"""
 )  # the last: tables and columns share names here, so DuckDB takes synapse.x for a field of the column synapse
+
+_RAISED = "while executing the UDF: QueryError: "
+"""What DuckDB puts before a message that was raised in Python."""
 
 
 def explain(
@@ -44,7 +47,9 @@ def explain(
         return _in_another(found[1], message, text, others or {}) or _unknown_table(found[1], columns, missing, at)
     if found := _COLUMN.search(message):
         return _unknown_column(found[1], text, columns)
-    return QueryError(_of_function(error, at) or f"SQL failed: {first_line(error)}{pointer(error)}")
+    return QueryError(
+        _of_function(error, text, missing, at, others or {}) or f"SQL failed: {first_line(error)}{pointer(error)}"
+    )
 
 
 def _of_limit(error: Exception, timeout_s: float, stopped: str | None) -> str | None:
@@ -58,17 +63,37 @@ def _of_limit(error: Exception, timeout_s: float, stopped: str | None) -> str | 
     return None
 
 
-def _of_function(error: Exception, at: str | None) -> str | None:
-    """What is wrong with a call of `connections` or `weighted_connections`; None when it is something else."""
+def _of_function(
+    error: Exception,
+    text: str,
+    missing: Collection[str],
+    at: str | None,
+    others: Mapping[str, tuple[str, Mapping[str, str]]],
+) -> str | None:
+    """What is wrong with a call of a function of ours; None when it is something else."""
     message = first_line(error)
-    if isinstance(error, duckdb.InvalidInputException) and REFUSED in message:
-        return message.partition(REFUSED)[2]
+    if isinstance(error, duckdb.InvalidInputException):
+        for mark in (quality.REFUSED, indexed.REFUSED, _RAISED):
+            if mark in message:
+                return message.partition(mark)[2]
     for name, function in FUNCTIONS.items():
-        if f"Macro {name}()" in message:
-            return f"{name}: wanted {function.usage}, any of them left out"
-        if f"Function with name {name} does not exist" in message:
-            return str(not_there("connection", "graph", at))
+        lacking = f"Function with name {name} does not exist" in message
+        if not lacking and f"Macro {name}()" not in message:
+            continue
+        qualified = re.search(rf"(\w+)\W{{1,5}}{name}\b", text, re.IGNORECASE)
+        schema = qualified[1].lower() if qualified else ""
+        if schema in others and "connection" in others[schema][1]:
+            return str(not_there("connection", others[schema][1]["connection"], others[schema][0]))
+        if lacking:
+            gone = "connection" in missing
+            return str(not_there("connection", "graph", at) if gone else _unknown_schema(schema, others))
+        left_out = "" if None in function.parameters.values() else ", any of them left out"
+        return f"{name}: wanted {function.usage}{left_out}"
     return None
+
+
+def _unknown_schema(schema: str, others: Iterable[str]) -> QueryError:
+    return QueryError(f"unknown schema {schema!r}{nearest(schema, others)} --rev {schema}=REVISION names one")
 
 
 def _in_another(
@@ -76,7 +101,7 @@ def _in_another(
 ) -> QueryError | None:
     """The error for a table of another revision, or for an unknown name of one; None when it is neither."""
     if found := _SCHEMA.search(message):
-        return QueryError(f"unknown schema {found[1]!r}{nearest(found[1], others)} --rev {found[1]}=REVISION names one")
+        return _unknown_schema(found[1], others)
     for schema, (revision, gone) in others.items():
         if wanted in gone and re.search(rf"\b{schema}\W{{1,5}}{re.escape(wanted)}\b", text, re.IGNORECASE):
             return not_there(wanted, gone[wanted], revision)

@@ -17,7 +17,7 @@ import duckdb
 
 from connectome_db.errors import QueryError
 from connectome_db.query.explain import first_line, pointer, pointer_at
-from connectome_db.schema.quality_views import FUNCTIONS
+from connectome_db.schema.all import FUNCTIONS
 
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 """Kinds of query that only read. A WITH clause may also hold INSERT, UPDATE, DELETE and COPY: those are other kinds."""
@@ -26,7 +26,8 @@ _CATALOG = {"duckdb_columns", "duckdb_tables", "duckdb_views", "duckdb_functions
 """What DuckDB tells of itself that may be asked: names and meanings, not settings, secrets or logs."""
 
 _TABLE_FUNCTIONS = {
-    "range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree", *_CATALOG, *FUNCTIONS,
+    "range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree", *_CATALOG,
+    *(name for name, f in FUNCTIONS.items() if not f.value),
 }  # fmt: skip
 """Functions that may stand in FROM. Not `query` (it runs text unseen), not those that open files."""
 
@@ -167,6 +168,8 @@ def _table_function(function: dict[str, Any]) -> str | None:
     name = str(function.get("function_name", "")).lower()
     if name in _TABLE_FUNCTIONS:
         return None
+    if name in FUNCTIONS:
+        return f"{name}(...) in FROM is refused: it gives a value; write it in SELECT, or unnest({name}(...))"
     return (
         f"{name}(...) in FROM is refused: files are read through the views alone. "
         "SHOW TABLES lists them; DESCRIBE shows the columns of one"

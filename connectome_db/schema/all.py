@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from connectome_db.schema import quality_views
 from connectome_db.schema.alignment import (
     ALIGNMENT_RESIDUAL,
     IMAGE_PLANE,
@@ -15,6 +16,8 @@ from connectome_db.schema.alignment import (
     SECTION_TRANSFORM,
 )
 from connectome_db.schema.companions import sorted_tables
+from connectome_db.schema.function import Function
+from connectome_db.schema.graph_functions import GRAPH_FUNCTIONS
 from connectome_db.schema.imaging import ILLUMINATION, TILE, TILE_ISSUE, TILE_MATCH, TILE_TRANSFORM
 from connectome_db.schema.imported import (
     ANNOTATION,
@@ -96,3 +99,15 @@ SORTED: Mapping[str, Table] = {shown.name: shown for table in _MADE for _, shown
 
 SCIENCE = frozenset({*(table.name for table in _MADE), *SORTED})
 """Names of the tables that stages make, of both pipelines; their views have the column `unit` in front."""
+
+FUNCTIONS: Mapping[str, Function] = {**quality_views.FUNCTIONS, **GRAPH_FUNCTIONS}
+"""Functions of SQL that the database has beside DuckDB's own, by name."""
+
+DECLARED: Mapping[str, Table] = {**TABLES, **SORTED, **{name: f.table for name, f in FUNCTIONS.items()}}
+"""What can stand in FROM, there yet or not -> its columns."""
+
+READ_BY: Mapping[str, tuple[str, ...]] = {
+    **{name: quality_views.READS[name] for name in quality_views.FUNCTIONS},
+    **dict.fromkeys(GRAPH_FUNCTIONS, ("connection",)),
+}
+"""Function -> the tables of stages that it reads."""

@@ -6,8 +6,8 @@ Nothing here is made by a stage: DuckDB joins synapses with the `quality_*` tabl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from connectome_db.schema.function import Function
 from connectome_db.schema.quality import METRICS, QUALITY_GRAPH, QUALITY_RAW, QUALITY_VOLUME
 from connectome_db.spec import Column, Table
 
@@ -138,19 +138,6 @@ VIEWS = (QUALITY, METRIC, SYNAPSE_FLAG, SYNAPSE_QUALITY, CONNECTION_QUALITY, QUA
 """All views of quality, in the order in which they are made."""
 
 
-@dataclass(frozen=True)
-class Function:
-    """A function that stands in FROM: its parameters with their defaults (as SQL), and the columns it gives."""
-
-    table: Table
-    parameters: Mapping[str, str]
-
-    @property
-    def usage(self) -> str:
-        """How it is called."""
-        return f"{self.table.name}({', '.join(f'{n} => {d}' for n, d in self.parameters.items())})"
-
-
 CONNECTIONS = Function(
     Table(
         name="connections",
@@ -191,7 +178,7 @@ WEIGHTED_CONNECTIONS = Function(
 )
 
 FUNCTIONS: Mapping[str, Function] = {f.table.name: f for f in (CONNECTIONS, WEIGHTED_CONNECTIONS)}
-"""Functions that stand in FROM, by name."""
+"""Functions of quality, by name."""
 
 _AT_PLACE = (*(t.name for t in MEASURED), "flag", "synapse", "stage_record")
 READS: Mapping[str, tuple[str, ...]] = {

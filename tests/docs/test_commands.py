@@ -7,9 +7,9 @@ import re
 import pytest
 
 from connectome_db.query import named
-from connectome_db.schema.all import TABLES
+from connectome_db.schema.all import FUNCTIONS, TABLES
 from connectome_db.schema.provenance import PROVENANCE
-from connectome_db.schema.quality_views import FUNCTIONS, VIEWS
+from connectome_db.schema.quality_views import VIEWS
 from connectome_db.stages.pipeline import STAGES
 from tests.docs.pages import PAGES, ROOT, Line, blocks, command_lines, generate, parse
 

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 
 from connectome_db.errors import QueryError
-from connectome_db.schema.quality_views import FUNCTIONS, READS
+from connectome_db.schema.all import READ_BY
 
 MAIN = "main"
 """The schema of tables that are named without one."""
@@ -43,7 +43,9 @@ class Normal:
     tree: str
     """The syntax tree as JSON, without positions in the text."""
     tables: tuple[tuple[str, str], ...]
-    """(schema, table) of all it names in FROM that are no WITH clause of its own; schema `main` unless said."""
+    """(schema, table) of all that it, or a function in it, names in FROM and is no WITH clause of its own.
+
+    The schema is `main` unless said."""
     volatile: tuple[str, ...]
     """Functions in it that may answer otherwise next time, such as random, now or a sample without seed."""
     ordered: bool
@@ -101,11 +103,9 @@ def _tables(value: Any, hidden: frozenset[str]) -> Iterator[tuple[str, str]]:
         if schema or table not in hidden:
             yield MAIN if schema in {"", _CATALOG} else schema, table
         return
-    if value.get("type") == "TABLE_FUNCTION":
-        name = str(value["function"].get("function_name", "")).lower()
-        if name in FUNCTIONS:
-            schema = str(value["function"].get("schema") or "").lower()
-            yield from ((MAIN if schema in {"", _CATALOG} else schema, table) for table in READS[name])
+    if value.get("class") == "FUNCTION" and (name := str(value.get("function_name", "")).lower()) in READ_BY:
+        schema = str(value.get("schema") or "").lower()
+        yield from ((MAIN if schema in {"", _CATALOG} else schema, table) for table in READ_BY[name])
     if value.get("type") == "RECURSIVE_CTE_NODE":
         hidden |= {str(value.get("cte_name", "")).lower()}
     for clause in (value.get("cte_map") or {}).get("map", ()):
