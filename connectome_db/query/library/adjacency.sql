@@ -12,8 +12,7 @@ SELECT a.pre, b.post, coalesce(c.synapses, 0) AS synapses
 FROM (SELECT DISTINCT unnest($pre::UBIGINT[]) AS pre) a
 CROSS JOIN (SELECT DISTINCT unnest($post::UBIGINT[]) AS post) b
 LEFT JOIN (
-  SELECT pre, post, synapses FROM connection
-  WHERE $min_quality = 0 AND pre IN (SELECT unnest($pre::UBIGINT[])) AND post IN (SELECT unnest($post::UBIGINT[]))
+  FROM connections_between($pre::UBIGINT[], $post::UBIGINT[]) WHERE $min_quality = 0
   UNION ALL
   SELECT pre, post, synapses FROM connections(min_quality => $min_quality) WHERE $min_quality <> 0
 ) c ON c.pre = a.pre AND c.post = b.post

@@ -11,10 +11,10 @@
 WITH RECURSIVE hop(neuron, steps) USING KEY (neuron) AS (
   SELECT $neuron::UBIGINT, 0
   UNION
-  SELECT c.post, h.steps + 1
-  FROM hop h JOIN connection c ON c.pre = h.neuron
+  SELECT c.partner, h.steps + 1
+  FROM hop h, outputs_of(h.neuron) c
   WHERE h.steps < least($steps, 10) AND c.synapses >= $min_synapses
-    AND c.post NOT IN (SELECT neuron FROM recurring.hop)
+    AND c.partner NOT IN (SELECT neuron FROM recurring.hop)
 )
 SELECT h.neuron, h.steps, n.synapses_in
 FROM hop h JOIN neuron n USING (neuron)

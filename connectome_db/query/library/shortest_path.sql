@@ -12,12 +12,12 @@
 WITH RECURSIVE hop(neuron, previous, synapses, steps) USING KEY (neuron) AS (
   SELECT $pre::UBIGINT, NULL::UBIGINT, NULL::BIGINT, 0
   UNION
-  SELECT c.post, arg_max(c.pre, (c.synapses, -c.pre::HUGEINT)), max(c.synapses), any_value(h.steps) + 1
-  FROM hop h JOIN connection c ON c.pre = h.neuron
+  SELECT c.partner, arg_max(h.neuron, (c.synapses, -h.neuron::HUGEINT)), max(c.synapses), any_value(h.steps) + 1
+  FROM hop h, outputs_of(h.neuron) c
   WHERE h.steps < $max_steps AND c.synapses >= $min_synapses
-    AND c.post NOT IN (SELECT neuron FROM recurring.hop)
+    AND c.partner NOT IN (SELECT neuron FROM recurring.hop)
     AND $post NOT IN (SELECT neuron FROM recurring.hop)
-  GROUP BY c.post
+  GROUP BY c.partner
 ),
 back(neuron, previous, synapses, steps) AS (
   SELECT * FROM hop WHERE neuron = $post

@@ -11,18 +11,18 @@
 --   strongest_via — The one between with the strongest such pair.
 -- example: neuron=4612249037100285953
 WITH step AS (
-  SELECT post AS via, synapses FROM connection
-  WHERE $direction = 'out' AND pre = $neuron AND synapses >= $min_synapses
+  SELECT partner AS via, synapses FROM outputs_of($neuron)
+  WHERE $direction = 'out' AND synapses >= $min_synapses
   UNION ALL
-  SELECT pre, synapses FROM connection_by_post
-  WHERE $direction = 'in' AND post = $neuron AND synapses >= $min_synapses
+  SELECT partner, synapses FROM inputs_of($neuron)
+  WHERE $direction = 'in' AND synapses >= $min_synapses
 ),
 pair AS (
-  SELECT c.post AS neuron, s.via, least(s.synapses, c.synapses) AS strength
-  FROM step s JOIN connection c ON c.pre = s.via WHERE $direction = 'out' AND c.synapses >= $min_synapses
+  SELECT c.partner AS neuron, s.via, least(s.synapses, c.synapses) AS strength
+  FROM step s, outputs_of(s.via) c WHERE $direction = 'out' AND c.synapses >= $min_synapses
   UNION ALL
-  SELECT c.pre, s.via, least(s.synapses, c.synapses)
-  FROM step s JOIN connection_by_post c ON c.post = s.via WHERE $direction = 'in' AND c.synapses >= $min_synapses
+  SELECT c.partner, s.via, least(s.synapses, c.synapses)
+  FROM step s, inputs_of(s.via) c WHERE $direction = 'in' AND c.synapses >= $min_synapses
 )
 SELECT neuron, count(*) AS via, sum(strength)::BIGINT AS strength, arg_max(via, (strength, via)) AS strongest_via
 FROM pair WHERE neuron <> $neuron
