@@ -66,11 +66,16 @@ SELECT b.post, sum(a.synapses * b.synapses) AS score FROM {c} a JOIN {c} b ON b.
 WHERE a.pre = {n} AND b.post <> {n} GROUP BY b.post ORDER BY score DESC, b.post LIMIT 10
 """
 
+TWO_HOP_BY_FUNCTIONS = """
+SELECT b.partner, sum(a.synapses * b.synapses) AS score FROM outputs_of($n) a, outputs_of(a.partner) b
+WHERE b.partner <> $n GROUP BY b.partner ORDER BY score DESC, b.partner LIMIT 10
+"""
 
-class OursSql(Backend):
+
+class OursTables(Backend):
     """The project's own Parquet files under DuckDB, by way of the read-only guard."""
 
-    name, says = "connectome_db, SQL", "DuckDB over the sorted Parquet files, guard and limits included"
+    name, says = "connectome_db, SQL on tables", "DuckDB over the sorted Parquet files, guard and limits included"
 
     def connect(self) -> None:
         from connectome_db.query.database import open_database
@@ -108,6 +113,24 @@ class OursSql(Backend):
         sql = "SELECT count(*) AS n, sum(k) AS s FROM (SELECT count(*) AS k FROM listed_synapse GROUP BY pre, post)"
         row = self._rows(sql)[0]
         return row["n"], int(row["s"])
+
+
+class OursSql(OursTables):
+    """The same SQL with the functions that go by the adjacency index; tables for what is no question about partners."""
+
+    name, says = "connectome_db, SQL", "DuckDB with functions on the memory-mapped CSR, guard and limits included"
+
+    def partners(self, neuron: int) -> Answer:
+        rows = self._rows("FROM outputs_of($n)", n=neuron)
+        return len(rows), sum(r["synapses"] for r in rows)
+
+    def among(self, neurons: Sequence[int]) -> Answer:
+        rows = self.db.sql("FROM connections_among($n)", {"n": list(neurons)})
+        return rows.num_rows, int(np.sum(rows["synapses"].to_numpy()))
+
+    def two_hop(self, neuron: int) -> Answer:
+        rows = self._rows(TWO_HOP_BY_FUNCTIONS, n=neuron)
+        return best([(r["partner"], int(r["score"])) for r in rows])
 
 
 class OursIndex(Backend):

@@ -1,7 +1,7 @@
 """The same questions to the same connectome: ours against kuzu, igraph, networkx, SQLite and PostgreSQL, in one run.
 
-    python -m benchmarks.peers PROJECT --folder DIR [--backends sql index kuzu igraph networkx sqlite postgres]
-                               [--arguments 200] [--slow 3] [--json FILE]
+    python -m benchmarks.peers PROJECT --folder DIR [--backends sql sql-tables index kuzu igraph
+                               networkx sqlite postgres] [--arguments 200] [--slow 3] [--json FILE]
 
 PROJECT is an imported connectome with places of synapses, such as the synthetic fly of `synthetic_fly`. Each back end
 is loaded and asked in a process of its own; memory is the peak of that process (of PostgreSQL: of the client alone, the
@@ -28,12 +28,12 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.peer_backends import Backend, Igraph, Kuzu, Networkx, OursIndex, OursSql
+from benchmarks.peer_backends import Backend, Igraph, Kuzu, Networkx, OursIndex, OursSql, OursTables
 from benchmarks.peer_sql import Postgres, Sqlite
 
 BACKENDS: dict[str, type[Backend]] = {
-    "sql": OursSql, "index": OursIndex, "kuzu": Kuzu, "igraph": Igraph, "networkx": Networkx, "sqlite": Sqlite,
-    "postgres": Postgres,
+    "sql": OursSql, "sql-tables": OursTables, "index": OursIndex, "kuzu": Kuzu, "igraph": Igraph,
+    "networkx": Networkx, "sqlite": Sqlite, "postgres": Postgres,
 }  # fmt: skip
 QUESTIONS = {
     "partners": "one neuron's partners",
@@ -44,7 +44,7 @@ QUESTIONS = {
     "aggregate": "all connections from the synapses",
 }
 SIDE_NM = 10_000.0
-OURS = {"sql", "index"}
+OURS = {"sql", "sql-tables", "index"}
 
 
 def draw(project: Path, n: int, slow: int) -> dict[str, list[Any]]:
