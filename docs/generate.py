@@ -13,7 +13,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from connectome_db.networks import registry
 from connectome_db.query import reference
 from connectome_db.schema.all import IMPORTED as MADE_ELSEWHERE
 from connectome_db.schema.all import OUTPUTS, SORTED, TABLES
+from connectome_db.schema.function import Function
+from connectome_db.schema.graph_functions import GRAPH_FUNCTIONS
 from connectome_db.schema.provenance import PROVENANCE
 from connectome_db.schema.quality_views import FUNCTIONS, VIEWS
 from connectome_db.spec import RAW, AnyStage, Table, Volume
@@ -82,6 +84,14 @@ def _table(t: Table, level: str, *, unit: bool) -> str:
     return f"{level} {t.name}\n\n{t.doc} Key: {key}.\n\n{columns}"
 
 
+def _calls(functions: Iterable[Function]) -> str:
+    rows: list[tuple[object, ...]] = []
+    for f in functions:
+        columns = ", ".join(f"`{c.name}`" for c in f.table.columns)
+        rows.append((f"`{f.usage}`", f"list of ({columns})" if f.value else columns, f.table.doc))
+    return table(("call", "columns", "rows"), rows)
+
+
 def tables() -> str:
     """Every table and every column."""
     parts = [
@@ -115,6 +125,13 @@ def tables() -> str:
     )
     parts += [_table(t, "###", unit=False) for t in VIEWS]
     parts += [_table(f.table, "###", unit=False) for f in FUNCTIONS.values()]
+    parts.append(
+        "## Functions of the graph\n\n"
+        "They give what `connection` holds, by way of its arrays: in a large graph much faster than the table.\n"
+        "Those that give a list stand in `SELECT`, the others in `FROM`. See\n"
+        "[Partners in SQL](../queries.md#partners-in-sql).\n"
+    )
+    parts.append(_calls(GRAPH_FUNCTIONS.values()))
     return "\n".join(parts)
 
 
