@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -227,6 +229,25 @@ def test_an_altered_table_gets_no_receipt(own: Path) -> None:
     record.write_text(record.read_text().replace(json.loads(record.read_text())["outputs"]["connection"], "0" * 64))
     with pytest.raises(QueryError, match=r"parts\.parquet is not what record\.json"):
         made(own, "SELECT * FROM connection")
+
+
+def test_rows_in_another_order_are_vouched_for_by_their_table(own: Path) -> None:
+    for sql in ("SELECT * FROM connection_by_post", "SELECT * FROM outputs_of(1)"):
+        assert [(c.table, c.stage) for c in made(own, sql).tables] == [("connection", "graph")]
+    copy, record = own / "data/graph/connection.by_post.parquet", own / "data/graph/record.json"
+    shutil.copyfile(own / "data/graph/connection.parquet", copy)
+    facts = json.loads(record.read_text())
+    record.write_text(json.dumps({**facts, "companions": {copy.name: _sha256(copy)}}))
+    assert made(own, "SELECT * FROM connection_by_post").answer.rows == 3
+    rows = pq.read_table(copy)
+    pq.write_table(rows.slice(1), copy.with_suffix(".new"))
+    copy.with_suffix(".new").replace(copy)
+    with pytest.raises(QueryError, match=r"connection\.by_post\.parquet is not what record\.json says.*finish graph"):
+        made(own, "SELECT * FROM connection_by_post")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("rows_per_group", [1, 2, 3, 100])

@@ -19,10 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from connectome_db.companions import file_digest
 from connectome_db.errors import QueryError
 from connectome_db.provenance import digest, merkle, slice_digests, table_digest
 from connectome_db.query.views import outputs_in, read_json
 from connectome_db.schema import quality_views
+from connectome_db.schema.companions import COMPANIONS
+from connectome_db.spec import Adjacency
 
 LEDGERS = {"unit": "units.parquet", "unit_read": "reads.parquet", "part": "parts.parquet"}
 """Views that gather one hashed file of each stage."""
@@ -51,6 +54,14 @@ READS = {
 }
 """Views that read other views, or more than their own file; all others read what they are called."""
 
+BASE_OF = {
+    f"{table}_{c.name}": table for table, found in COMPANIONS.items() for c in found if not isinstance(c, Adjacency)
+}
+"""Views of the rows of a table in another order -> that table."""
+
+IMPORTED_READS = {"synapse": ("listed_synapse",), "link": ("listed_synapse", "connection")}
+"""Views that an imported connectome has in the place of tables."""
+
 
 @dataclass(frozen=True, order=True)
 class Content:
@@ -76,18 +87,37 @@ def contents(root: Path, schema: str, tables: Iterable[str]) -> list[Content]:
     Names of tables that are not there, and of none of ours, are left out: the query itself says what is missing.
     Raises QueryError when the rows of a table are not those that its stage's record names.
     """
-    wanted = {read for table in tables for read in READS.get(table, (table,))}
-    return sorted(Content(schema, *found) for table in wanted for found in _of(root, table))
+    return sorted(Content(schema, *found) for table in _held_by(root, tables) for found in _of(root, table))
 
 
 def files(root: Path, tables: Iterable[str]) -> dict[Path, tuple[int, int, int]]:
     """The files that these views read, with what changes when one is replaced: inode, size, time in ns."""
-    wanted = {read for table in tables for read in READS.get(table, (table,))}
     found = {}
-    for path in (p for table in sorted(wanted) for p in _paths(root, table).values()):
-        about = path.stat()
-        found[path] = (about.st_ino, about.st_size, about.st_mtime_ns)
+    for table in sorted(_held_by(root, tables)):
+        for stage, path in _paths(root, table).items():
+            for file in (path, *_companions(root, stage, table)):
+                if file.is_file():
+                    about = file.stat()
+                    found[file] = (about.st_ino, about.st_size, about.st_mtime_ns)
     return found
+
+
+def _held_by(root: Path, tables: Iterable[str]) -> set[str]:
+    """The tables with files of their own that hold what these views show."""
+    read = {name for table in tables for name in READS.get(BASE_OF.get(table, table), (BASE_OF.get(table, table),))}
+    if "listing" in outputs_in(root):
+        read = {name for table in read for name in IMPORTED_READS.get(table, (table,))}
+    return read
+
+
+def _companions(root: Path, stage: str, table: str) -> dict[Path, str]:
+    """The files in which `finish` put the rows of a table in other orders -> the digest that the record gives them."""
+    folder = root / "data" / stage
+    if not COMPANIONS.get(table):
+        return {}
+    mine = tuple(f"{c.name}/" if isinstance(c, Adjacency) else f"{table}.{c.name}." for c in COMPANIONS[table])
+    told: Mapping[str, str] = read_json(folder / "record.json").get("companions") or {}
+    return {folder / name: sha for name, sha in told.items() if name.startswith(mine)}
 
 
 def _paths(root: Path, table: str) -> Mapping[str, Path]:
@@ -135,6 +165,9 @@ def recorded(root: Path, stage: str, table: str) -> str:
     wrong = [c for c, d in zip(codes.tolist(), digests, strict=True) if found.pop(c, nothing) != d]
     if wrong or found:
         raise _altered(path, f"parts.parquet beside it (unit {[*wrong, *found][0]})", stage)
+    for copy, sha in _companions(root, stage, table).items():
+        if not copy.is_file() or file_digest(copy) != sha:
+            raise _altered(copy, "record.json", stage)
     return told
 
 
