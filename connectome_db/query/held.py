@@ -17,21 +17,19 @@ from connectome_db.query.views import quote
 MOST_ROWS = 3_000_000
 """Rows of the largest table that is held: some hundred megabytes."""
 _TABLES = (
-    "unit", "unit_read", "part", "executed", "tile", "tile_transform", "section_transform", "alignment_residual",
-    "image_source", "supervoxel", "member", "object", "overlap", "fragment", "merge", "synapse", "link", "connection",
-    "quality_raw", "quality_volume", "quality_graph", "flag", "listed_synapse_by_pre", "synapse_quality",
+    "supervoxel", "member", "object", "overlap", "fragment", "merge", "synapse", "link", "connection", "quality_raw",
+    "quality_volume", "quality_graph", "flag", "listed_synapse_by_pre", "synapse_quality",
 )  # fmt: skip
-"""The tables of lineage, those that others are views of first."""
+"""The tables of lineage, those that others are views of first. `inmemory` has those of units and images."""
 
 
 def hold(con: duckdb.DuckDBPyConnection, tables: Collection[str], *, most_rows: int) -> None:
     """Put tables in the place of the views of lineage that have at most `most_rows` rows, in the current schema."""
     for name in _TABLES:  # synapse_quality last: it is computed from the others
-        if name != "executed" and name not in tables:
-            continue
-        row = con.execute(f"SELECT count(*) FROM {quote(name)}").fetchone()
-        if row is not None and row[0] <= most_rows:
-            _take(con, name)
+        if name in tables:
+            row = con.execute(f"SELECT count(*) FROM {quote(name)}").fetchone()
+            if row is not None and row[0] <= most_rows:
+                _take(con, name)
 
 
 def keep(con: duckdb.DuckDBPyConnection, tables: Collection[str], names: Collection[str]) -> None:
