@@ -77,6 +77,10 @@ class OursTables(Backend):
 
     name, says = "connectome_db, SQL on tables", "DuckDB over the sorted Parquet files, guard and limits included"
 
+    def build(self) -> None:
+        """Load the library, as the other back ends do when they are built."""
+        import connectome_db.query.database  # noqa: F401
+
     def connect(self) -> None:
         from connectome_db.query.database import open_database
 
@@ -137,6 +141,10 @@ class OursIndex(Backend):
     """The memory-mapped adjacency index that `finish` makes beside the tables."""
 
     name, says = "connectome_db, index", "memory-mapped CSR in both directions, made with the tables"
+
+    def build(self) -> None:
+        """Load the library, as the other back ends do when they are built."""
+        import connectome_db.query.adjacency  # noqa: F401
 
     def connect(self) -> None:
         from connectome_db.query.adjacency import Adjacency
