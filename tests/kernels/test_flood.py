@@ -107,6 +107,30 @@ def test_every_batch_gives_what_one_object_after_the_other_gives(case) -> None:
         assert found.work.moves == sum(o.moves for o in found.objects) + found.work.redone
 
 
+@pytest.mark.parametrize("start", range(24, 36))
+def test_a_later_object_about_to_move_where_an_earlier_one_settles_is_filled_anew(start: int) -> None:
+    """The later one runs towards the earlier and is, for some starts, one move away when the earlier is settled."""
+
+    class Downhill(Bright):
+        """The object is what is at least as bright as the middle: the later one would run over the earlier."""
+
+        def one(self, image, mask):
+            centre = tuple(n // 2 for n in image.shape)
+            flooded = ndimage.binary_propagation(mask > 0, mask=image >= image[centre])
+            return np.where(flooded, 4, -4).astype(np.float32)
+
+    image = np.full((9, 9, 40), 20, np.uint8)
+    image[2:7, 2:7, 5:21] = 200
+    image[2:7, 2:7, 21:37] = 150
+    seeds = np.array([[4, 4, 12], [4, 4, start]])
+    fov, deltas = (9, 9, 9), (0, 0, 3)
+    wanted = one_after_the_other(image, Downhill(1, fov, deltas), seeds, SMALL)
+    for batch in (1, 2, 4):
+        found = flood(image, Downhill(batch, fov, deltas), seeds, SMALL)
+        assert (found.labels == wanted["labels"]).all()
+        assert [astuple(o) for o in found.objects] == wanted["objects"]
+
+
 def test_the_cases_meet_every_rule() -> None:
     """Or the equality above would say little."""
     reasons, skips, refused, overlaps, redone = set(), set(), np.zeros(4, int), 0, 0
