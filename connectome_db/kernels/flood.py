@@ -240,7 +240,6 @@ class _Unit:
     def step(self) -> None:
         """One call of the network, and what follows from it."""
         active = np.array(sorted(self.running), np.int64)
-        self.slots.gather(active)
         logits = self.network.predict(self.slots.images, self.slots.masks)
         if logits.shape != self.slots.masks.shape or logits.dtype != np.float32:
             raise StageError(
@@ -270,7 +269,7 @@ class _Unit:
         reason = _REASONS[status]
         mask = None
         if reason in ("complete", "limit"):
-            mask = (self.slots.canvas[slot][box] >= self.slots.rules.segment) & (self.labels[box] >= 0)
+            mask = self.slots.held(slot) & (self.labels[box] >= 0)
             if self.network.batch > 1:
                 there = self.claimed[box]
                 there[mask & (there == 0)] = index + 1

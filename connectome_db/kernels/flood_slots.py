@@ -1,9 +1,12 @@
 """Objects in the course of being filled, each in a slot of its own: canvas, queue of moves, what was visited.
 
-One step of all active slots is two compiled calls around one call of the network:
+One step of all active slots is one compiled call after one call of the network. Row b of the network's input and answer
+is slot b's:
 
-    gather    image and canvas around each slot's position -> the network's input, row b for slot b
-    advance   its logits -> canvas; maxima on the faces of a box of +-deltas -> queue; the next position off the queue
+    answer -> canvas, maxima on the faces of a box of +-deltas -> queue, next position off the queue -> input
+
+A canvas of zeros is one where nothing was seen: a logit of 0 is written as -0.0, which differs in its bits alone. So
+memory is used only where a fill has been, however many slots there are.
 
 A slot reads `labels` (what is settled) only where it wants to move, and remembers everywhere it has been. So whether a
 fill would have gone otherwise had more been settled at its start is decided by looking at its visited positions.
@@ -47,7 +50,7 @@ class Rules:
 
 
 class Slots:
-    """`count` slots over one image (z, y, x); about 4 bytes per voxel and slot."""
+    """`count` slots over one image (z, y, x); 4 bytes per voxel and slot where a fill has been."""
 
     def __init__(self, image: U8, labels: I32, count: int, fov_vx: Vec3, deltas_vx: Vec3, rules: Rules) -> None:
         self.image, self.labels, self.rules = image, labels, rules
@@ -56,7 +59,8 @@ class Slots:
         steps = np.maximum(self.deltas, 1)
         cells = np.asarray(image.shape) // steps + 2
         most = int(cells.prod())  # a cell is visited once, and a visit queues at most six moves
-        self.canvas = np.full((count, *image.shape), np.nan, np.float32)
+        self.canvas = np.zeros((count, *image.shape), np.float32)
+        self.bits = self.canvas.view(np.int32)
         self.seeds = np.zeros((count, 3), np.int64)
         self.position = np.zeros((count, 3), np.int64)
         self.done = np.zeros((count, *cells), np.bool_)
@@ -70,22 +74,22 @@ class Slots:
     def begin(self, slot: int, seed: I64) -> None:
         """Start a fill at `seed` (z, y, x), which must have a whole field of view around it."""
         self.seeds[slot] = self.position[slot] = seed
-        self.canvas[slot][tuple(seed)] = self.rules.start
+        self.canvas[slot][tuple(seed)] = self.rules.start or np.float32(-0.0)
         self.tally[slot] = 0
         self.tally[slot, ACTIVE] = self.rules.start >= self.rules.segment
         self.status[slot] = RUNNING
-
-    def gather(self, active: I64) -> None:
-        """Fill the rows of `images` and `masks` that belong to the slots `active`."""
-        _gather(active, self.position, self.image, self.canvas, self.rules.pad, self.images, self.masks)
+        _look(
+            self.position[slot], self.image, self.canvas[slot], self.bits[slot], self.rules.pad, self.images[slot],
+            self.masks[slot],
+        )  # fmt: skip
 
     def advance(self, active: I64, logits: F32) -> None:
-        """Take the network's answer (slots, z, y, x) for the slots `active` and set their `status`."""
+        """Take the network's answer (slots, z, y, x) for the slots `active`: their `status`, and what it sees next."""
         r = self.rules
         _advance(
-            active, logits, self.canvas, self.labels, self.seeds, self.position, self.deltas, self.done, self.queue,
-            self.visited, self.tally, self.status, r.move, r.segment, r.disco, r.probe_moves, r.probe_voxels,
-            r.max_moves,
+            active, logits, self.image, self.images, self.masks, self.canvas, self.bits, self.labels, self.seeds,
+            self.position, self.deltas, self.done, self.queue, self.visited, self.tally, self.status, r.pad, r.move,
+            r.segment, r.disco, r.probe_moves, r.probe_voxels, r.max_moves,
         )  # fmt: skip
 
     def been(self, slot: int) -> I32:
@@ -100,12 +104,17 @@ class Slots:
 
     def clear(self, slot: int) -> None:
         """Make the slot as if it had never been used."""
-        self.canvas[slot][self.box(slot)] = np.nan
+        self.canvas[slot][self.box(slot)] = 0
         _forget(self.been(slot), self.seeds[slot], self.deltas, self.done[slot])
+
+    def held(self, slot: int) -> Mask:
+        """Voxels of `box` at or above the segment threshold: bool (z, y, x)."""
+        box = self.box(slot)
+        return np.asarray((self.canvas[slot][box] >= self.rules.segment) & (self.bits[slot][box] != 0))
 
     def covering(self, slots: I64, order: I64, seed: I64, index: int) -> int:
         """Lowest of `order` below `index` whose fill (of `slots`) holds the voxel `seed` by now; -1 if none does."""
-        return int(_covering(self.canvas, slots, order, seed, index, self.rules.segment))
+        return int(_covering(self.canvas, self.bits, slots, order, seed, index, self.rules.segment))
 
 
 def enters(visited: I32, labels: I32) -> bool:
@@ -114,30 +123,31 @@ def enters(visited: I32, labels: I32) -> bool:
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]  # numba ships no types
-def _gather(active: I64, position: I64, image: U8, canvas: F32, pad: np.float32, images: U8, masks: F32) -> None:
-    nz, ny, nx = images.shape[1:]
-    for b in active:
-        z0, y0, x0 = position[b, 0] - nz // 2, position[b, 1] - ny // 2, position[b, 2] - nx // 2
-        for z in range(nz):
-            for y in range(ny):  # rows are cut out first: the loops over them then take several voxels at a time
-                grey, seen = image[z0 + z, y0 + y, x0 : x0 + nx], canvas[b, z0 + z, y0 + y, x0 : x0 + nx]
-                grey_out, seen_out = images[b, z, y], masks[b, z, y]
-                for x in range(nx):
-                    grey_out[x] = grey[x]
-                for x in range(nx):
-                    value = seen[x]
-                    seen_out[x] = pad if np.isnan(value) else value
+def _look(at: I64, image: U8, canvas: F32, bits: I32, pad: np.float32, grey_out: U8, seen_out: F32) -> None:
+    """Cut the window around `at` out of image and canvas; `pad` where nothing was seen."""
+    nz, ny, nx = grey_out.shape
+    z0, y0, x0 = at[0] - nz // 2, at[1] - ny // 2, at[2] - nx // 2
+    for z in range(nz):
+        for y in range(ny):  # rows are cut out first: the loops over them then take several voxels at a time
+            grey, seen = image[z0 + z, y0 + y, x0 : x0 + nx], canvas[z0 + z, y0 + y, x0 : x0 + nx]
+            any_seen = bits[z0 + z, y0 + y, x0 : x0 + nx]
+            to_grey, to_seen = grey_out[z, y], seen_out[z, y]
+            for x in range(nx):
+                to_grey[x] = grey[x]
+            for x in range(nx):
+                to_seen[x] = seen[x] if any_seen[x] != 0 else pad
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _advance(
-    active: I64, logits: F32, canvas: F32, labels: I32, seeds: I64, position: I64, deltas: I64, done: Mask, queue: I32,
-    visited: I32, tally: I64, status: I64, move: np.float32, segment: np.float32, disco: float,
+    active: I64, logits: F32, image: U8, images: U8, masks: F32, canvas: F32, bits: I32, labels: I32, seeds: I64,
+    position: I64, deltas: I64, done: Mask, queue: I32, visited: I32, tally: I64, status: I64, pad: np.float32,
+    move: np.float32, segment: np.float32, disco: float,
     probe_moves: int, probe_voxels: int, max_moves: int,
 ) -> None:  # fmt: skip
     for b in active:
         at, seed, here = position[b], seeds[b], tally[b]
-        if not _update(logits[b], canvas[b], at, here, move, segment, disco):
+        if not _update(logits[b], canvas[b], bits[b], at, here, move, segment, disco):
             status[b] = NOT_FINITE
             continue
         cz, cy, cx = _cell(at[0], at[1], at[2], seed, deltas)
@@ -154,10 +164,14 @@ def _advance(
             status[b] = LIMIT
         elif not _pop(canvas[b], labels, seed, at, deltas, logits.shape, done[b], queue[b], here, move):
             status[b] = COMPLETE
+        else:
+            _look(at, image, canvas[b], bits[b], pad, images[b], masks[b])
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _update(logits: F32, canvas: F32, at: I64, tally: I64, move: np.float32, segment: np.float32, disco: float) -> bool:
+def _update(
+    logits: F32, canvas: F32, bits: I32, at: I64, tally: I64, move: np.float32, segment: np.float32, disco: float
+) -> bool:
     """Write the answer at `at` into the canvas. Where enough is active, a voxel that was background stays it."""
     nz, ny, nx = logits.shape
     zero = np.float32(0)
@@ -174,12 +188,15 @@ def _update(logits: F32, canvas: F32, at: I64, tally: I64, move: np.float32, seg
     for z in range(nz):
         for y in range(ny):
             row, said = canvas[z0 + z, y0 + y, x0 : x0 + nx], logits[z, y]
+            any_seen = bits[z0 + z, y0 + y, x0 : x0 + nx]
             more = np.int32(0)
+            for x in range(nx):  # a loop of its own: it reads what the next one writes under another name
+                more -= np.int32((row[x] >= segment) & (any_seen[x] != 0))
             for x in range(nx):
                 old, new = row[x], said[x]
-                new = old if (old < ceiling) & (new > old) else new  # never where old is NaN: not seen before
-                more += np.int32(new >= segment) - np.int32(old >= segment)
-                row[x] = new
+                new = old if (old < ceiling) & (new > old) else new  # never where nothing was seen: 0 is no less than 0
+                more += np.int32(new >= segment)
+                row[x] = new if new != zero else -zero
             change += more
     tally[ACTIVE] += change
     return True
@@ -290,10 +307,11 @@ def _forget(visited: I32, seed: I64, deltas: I64, done: Mask) -> None:
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _covering(canvas: F32, slots: I64, order: I64, seed: I64, index: int, segment: np.float32) -> int:
+def _covering(canvas: F32, bits: I32, slots: I64, order: I64, seed: I64, index: int, segment: np.float32) -> int:
     found = -1
     for k in range(len(slots)):
         earlier = order[k] < index and (found < 0 or order[k] < found)
-        if earlier and canvas[slots[k], seed[0], seed[1], seed[2]] >= segment:
+        here = (slots[k], seed[0], seed[1], seed[2])
+        if earlier and canvas[here] >= segment and bits[here] != 0:
             found = order[k]
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -114,7 +114,7 @@ class Work:
     """Rows of fills that were thrown away because an earlier object came to lie there."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Flooded:
     """Labels and how each came about."""
 
@@ -124,4 +124,4 @@ class Flooded:
     """In the order of their seeds, those that were not kept as well."""
     skipped: dict[Skip, int]
     """Seeds never tried: window beyond the image, no tissue, inside an earlier object, next to one."""
-    work: Work = field(compare=False)
+    work: Work
