@@ -11,6 +11,7 @@ depends on the whole window and on nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from connectome_db.errors import ConfigError, StageError
 from connectome_db.networks.architecture import Extent, Triple
 from connectome_db.networks.backend import PREDICTION_THREADS, keras_module, use_threads
-from connectome_db.networks.registry import model_id, read_architecture, read_weights
+from connectome_db.networks.registry import (
+    ARCHITECTURE,
+    CARD,
+    FORMAT,
+    WEIGHTS,
+    model_id,
+    read_architecture,
+    read_weights,
+    write_json,
+)
 
 MASK_CHANNELS = 2
 """Image and mask."""
@@ -133,6 +143,26 @@ class FloodNetwork:
         stacked[..., 1] = masks
         update: NDArray[np.float32] = np.asarray(self.model.predict_on_batch(stacked))[..., 0]
         return masks + update
+
+
+def write_ffn(
+    folder: Path, config: FFNConfig, weights: Sequence[tuple[str, NDArray[np.floating[Any]]]], card: dict[str, Any]
+) -> None:
+    """Write a model folder (see `networks.registry`) with weights in float32, as they were trained.
+
+    Rounded to float16, as smaller networks are kept, the answers would differ from those it had elsewhere. Weights
+    that are not finite are a ConfigError.
+    """
+    for name, value in weights:
+        if not np.isfinite(value).all():
+            raise ConfigError(
+                f"{folder}: weight {name}: wanted finite values; training diverged, or the file is damaged"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    numbered = {f"{i:03d}:{name}": value.astype("<f4") for i, (name, value) in enumerate(weights)}
+    write_json(folder / ARCHITECTURE, {"format": FORMAT, "config": config.model_dump(mode="json")})
+    np.savez(folder / WEIGHTS, allow_pickle=False, **numbered)
+    write_json(folder / CARD, card)
 
 
 def read_config(folder: Path) -> FFNConfig:

@@ -21,8 +21,8 @@ from connectome_db.errors import ConfigError, StageError
 from connectome_db.geometry import Vec3
 from connectome_db.kernels.flood_types import FloodOptions
 from connectome_db.networks.backend import keras_module
-from connectome_db.networks.ffn import FFNConfig
-from connectome_db.networks.registry import ARCHITECTURE, CARD, model_id, write_json, write_model
+from connectome_db.networks.ffn import FFNConfig, write_ffn
+from connectome_db.networks.registry import ARCHITECTURE, CARD, model_id, write_json
 
 SCOPE = "seed_update/"
 _OPTIONS = {
@@ -103,7 +103,7 @@ def import_ffn(
         },
         "options": {name: getattr(options, name) for name in (said.options or {})},
     }
-    write_model(folder, checked.model_dump(mode="json"), weights, card, dtype="<f4")
+    write_ffn(folder, checked, weights, card)
     write_json(folder / CARD, {**card, "model_id": model_id(folder)})
     return model_id(folder)
 

@@ -74,13 +74,7 @@ def load_network(folder: Path) -> Network:
     A folder whose weights do not fit its architecture is a ConfigError.
     """
     use_threads(PREDICTION_THREADS)
-    found = read_architecture(folder)
-    if found.get("kind", "unet") != "unet":
-        raise ConfigError(
-            f"{folder}: wanted a network from image to probabilities (kind 'unet'), got kind {found['kind']!r}; "
-            "no stage uses flood-filling networks yet"
-        )
-    config = UNetConfig.model_validate(found)
+    config = UNetConfig.model_validate(read_architecture(folder))
     model = build(config)
     stored = [value for _, value in read_weights(folder)]
     shapes = [tuple(weight.shape) for weight in model.weights]

@@ -1,7 +1,6 @@
 """Models on disk and their identity. Light on purpose: a run that has nothing to compute calls this, and no Keras.
 
-<name>/architecture.json    {"format": 1, "config": {...}}: what `networks.architecture.UNetConfig` or
-                            `networks.ffn.FFNConfig` reads, by its "kind"
+<name>/architecture.json    {"format": 1, "config": {...}}: what `networks.architecture.UNetConfig` reads
        weights.npz          arrays "000:stem/kernel", ... in the order of the model's weights; no pickles
        card.json            the model card: where the weights come from and how good they are; not part of the identity
 """
@@ -13,7 +12,7 @@ import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,23 +96,15 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def write_model(
-    folder: Path,
-    config: dict[str, Any],
-    weights: Sequence[tuple[str, NDArray[np.floating[Any]]]],
-    card: dict[str, Any],
-    *,
-    dtype: Literal["<f2", "<f4"] = "<f2",
+    folder: Path, config: dict[str, Any], weights: Sequence[tuple[str, NDArray[np.floating[Any]]]], card: dict[str, Any]
 ) -> None:
-    """Write a model folder. Weights are stored as float16, half the size; score the model after this rounding.
-
-    With `dtype` "<f4" they stay float32: for a model whose answers are to be those it had elsewhere.
-    """
+    """Write a model folder. Weights are stored as float16, half the size; score the model after this rounding."""
     folder.mkdir(parents=True, exist_ok=True)
-    largest = float(np.finfo(np.dtype(dtype)).max)
+    largest = float(np.finfo(np.float16).max)
     for name, value in weights:
         if not (np.abs(value) <= largest).all():
             raise ConfigError(f"{folder}: weight {name}: wanted finite values up to {largest}; training diverged")
-    numbered = {f"{i:03d}:{name}": value.astype(dtype) for i, (name, value) in enumerate(weights)}
+    numbered = {f"{i:03d}:{name}": value.astype("<f2") for i, (name, value) in enumerate(weights)}
     write_json(folder / ARCHITECTURE, {"format": FORMAT, "config": config})
     np.savez(folder / WEIGHTS, allow_pickle=False, **numbered)
     write_json(folder / CARD, card)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,17 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
+from connectome_db import config
 from connectome_db.cli.main import app
 from connectome_db.errors import ConfigError, StageError
 from connectome_db.kernels.flood import flood
+from connectome_db.kernels.flood_seeds import boundary_peaks
 from connectome_db.kernels.flood_types import FloodOptions
-from connectome_db.networks.ffn import FFNConfig, build_ffn, flops_per_move, load_ffn, read_config
+from connectome_db.networks.ffn import FFNConfig, build_ffn, flops_per_move, load_ffn, read_config, write_ffn
 from connectome_db.networks.ffn_checkpoint import find_request, read_request
-from connectome_db.networks.inference import load_network
-from connectome_db.networks.registry import model_id, read_card, read_weights, write_model
+from connectome_db.networks.registry import model_id, read_card, read_weights
+from connectome_db.prepare import identity
+from connectome_db.stages.pipeline import STAGES
 
 SMALL = FFNConfig(depth=3, features=4, kernel=(1, 3, 3), fov_vx=(5, 9, 9), deltas_vx=(1, 3, 3))
 
@@ -56,7 +60,7 @@ def save(folder: Path, config: FFNConfig, seed: int = 1) -> Path:
     rng = np.random.default_rng(seed)
     model = build_ffn(config, seed=seed)
     weights = [(w.path, np.asarray(w) + rng.normal(0, 0.1, w.shape).astype(np.float32)) for w in model.weights]
-    write_model(folder, config.model_dump(mode="json"), weights, {"task": "flood"}, dtype="<f4")
+    write_ffn(folder, config, weights, {"task": "flood"})
     return folder
 
 
@@ -99,7 +103,7 @@ def test_a_network_fills_alike_in_all_batches(folder: Path) -> None:
 def test_precision_is_part_of_the_identity(folder: Path, tmp_path: Path) -> None:
     weights = [(name.split(":", 1)[1], value) for name, value in read_weights(folder)]
     half = SMALL.model_copy(update={"precision": "bfloat16"})
-    write_model(tmp_path / "tiny-ffn", half.model_dump(mode="json"), weights, {}, dtype="<f4")
+    write_ffn(tmp_path / "tiny-ffn", half, weights, {})
     assert model_id(tmp_path / "tiny-ffn") != model_id(folder)
     images, masks = windows(SMALL, 1)
     exact, rough = (load_ffn(f).predict(images, masks) for f in (folder, tmp_path / "tiny-ffn"))
@@ -134,8 +138,26 @@ def test_a_bad_architecture_is_refused(change, message: str) -> None:
 def test_each_kind_of_network_is_loaded_by_its_own(folder: Path, model_folder: Path) -> None:
     with pytest.raises(ConfigError, match="wanted a flood-filling network"):
         load_ffn(model_folder)
-    with pytest.raises(ConfigError, match=r"kind 'unet'.*got kind 'ffn'"):
-        load_network(folder)
+
+
+def test_a_stage_that_names_a_flood_filling_network_is_told_so_before_it_runs(folder: Path, tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_text((root / name).read_text())
+    shutil.copytree(folder, tmp_path / "models" / folder.name)
+    params = (tmp_path / "params.yaml").read_text()
+    assert "phantom-affinity" in params
+    (tmp_path / "params.yaml").write_text(params.replace("phantom-affinity", folder.name))
+    project = config.load(tmp_path, STAGES)
+    with pytest.raises(ConfigError, match=r"segment\.model 'tiny-ffn': wanted .*kind 'unet'.* got kind 'ffn'"):
+        identity(project, project.stage("segment"))
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    weights = [(w.path, np.full(w.shape, np.nan, np.float32)) for w in build_ffn(SMALL).weights]
+    with pytest.raises(ConfigError, match="conv0_a/kernel: wanted finite"):
+        write_ffn(tmp_path / "bad", SMALL, weights, {})
+    assert not (tmp_path / "bad").exists()
 
 
 def test_weights_of_another_architecture_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -196,8 +218,8 @@ def test_a_checkpoint_becomes_a_model(checkpoint: Path, folder: Path, tmp_path: 
     said = run(checkpoint, "--name", "mine", "--folder", tmp_path, "--source", "a lab", "--licence", "CC0")
     made = tmp_path / "mine"
     assert model_id(made) in said.replace("\n", "")
-    config = read_config(made)
-    assert config == SMALL.model_copy(update={"image_mean": 120.0, "image_std": 30.5})
+    found = read_config(made)
+    assert found == SMALL.model_copy(update={"image_mean": 120.0, "image_std": 30.5})
     for (name, value), (wanted_name, wanted) in zip(read_weights(made), read_weights(folder), strict=True):
         assert name == wanted_name
         assert value.dtype == np.float32
@@ -209,8 +231,8 @@ def test_a_checkpoint_becomes_a_model(checkpoint: Path, folder: Path, tmp_path: 
     assert card["options"] == {
         "init_activation": 0.95, "move_threshold": 0.85, "min_segment_vx": 70, "min_boundary_dist_vx": [3, 2, 1],
     }  # fmt: skip
-    images, masks = windows(config, 1)
-    wanted = plain_logits(config, read_weights(made), images[0], masks[0])
+    images, masks = windows(found, 1)
+    wanted = plain_logits(found, read_weights(made), images[0], masks[0])
     assert np.abs(load_ffn(made).predict(images, masks)[0] - wanted).max() < 1e-4
 
 
@@ -223,9 +245,9 @@ def test_a_checkpoint_is_found_by_its_index_or_folder(checkpoint: Path, tmp_path
 
 def test_options_overrule_the_request(checkpoint: Path, tmp_path: Path) -> None:
     run(checkpoint, "--name", "mine", "--folder", tmp_path, "--fov-vx", "3,7,7", "--image-mean", "99", "--bfloat16")
-    config = read_config(tmp_path / "mine")
-    assert (config.fov_vx, config.deltas_vx, config.image_mean) == ((3, 7, 7), (1, 3, 3), 99)
-    assert config.precision == "bfloat16"
+    found = read_config(tmp_path / "mine")
+    assert (found.fov_vx, found.deltas_vx, found.image_mean) == ((3, 7, 7), (1, 3, 3), 99)
+    assert found.precision == "bfloat16"
 
 
 def test_a_model_is_not_overwritten(checkpoint: Path, tmp_path: Path) -> None:
@@ -319,3 +341,28 @@ def test_the_published_checkpoint_answers_as_its_layers_do(shared_data: Path, tm
         found = network.predict(image[None], mask[None])[0]
         assert np.abs(found - plain_logits(FFNConfig(), weights, image, mask)).max() < 1e-4
         mask = found
+
+
+@pytest.mark.shared
+def test_the_published_checkpoint_fills_what_it_filled_when_published(shared_data: Path, tmp_path: Path) -> None:
+    """Two objects of FIB-25 from seeds of the published rule, cut off after six moves each; alike in two batches."""
+    h5py = pytest.importorskip("h5py")
+    run(shared_data / "ffn_fib25_checkpoint", "--name", "fib25", "--folder", tmp_path)
+    part = np.s_[30:95, 60:130, 60:130]
+    with h5py.File(shared_data / "fib25" / "ts2_z000-139.h5") as file:
+        image, published = file["raw"][part], file["ffn_published"][part]
+    seeds = boundary_peaks(image)
+    wanted = {9: None, 49: None}  # two large published objects here, and the first seed of each that has room around it
+    for seed in seeds[((seeds >= 16) & (seeds + 16 < image.shape)).all(axis=1)]:
+        number = int(published[tuple(seed)])
+        if number in wanted and wanted[number] is None:
+            wanted[number] = seed
+    chosen = np.array(list(wanted.values()))
+    one, two = (flood(image, load_ffn(tmp_path / "fib25", batch=b), chosen, FloodOptions(max_moves=6)) for b in (1, 2))
+    assert one.objects == two.objects
+    assert (one.labels == two.labels).all()
+    assert [o.label for o in one.objects] == [1, 2]
+    for label, number in enumerate(wanted, start=1):
+        filled = one.labels == label
+        assert filled.sum() > 4000
+        assert (published[filled] == number).mean() > 0.95
