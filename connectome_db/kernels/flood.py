@@ -8,7 +8,8 @@
 The order of seeds decides: a later object neither moves into an earlier one nor takes its voxels. Still several objects
 are filled at once, one for each row of the network's batch. Later ones are filled ahead of their turn and settled in
 their turn; one that has been where an earlier object has come to lie is filled anew. So the result is that of one
-object after the other, whatever the batch, provided that the network answers each row by itself.
+object after the other, whatever the batch, provided that the network answers each row by itself. A later fill waits
+where an earlier one is in its way: either it will be refused there, or both are one object and it was in vain.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from connectome_db.errors import StageError
+from connectome_db.geometry import Vec3
 from connectome_db.kernels import flood_slots as slots_of
 from connectome_db.kernels.flood_slots import Rules, Slots, enters
 from connectome_db.kernels.flood_types import Flooded, FloodObject, FloodOptions, Reason, Skip, Window, Work
@@ -40,6 +42,8 @@ _REASONS: dict[int, Reason] = {
 }
 _AHEAD = 16
 """Filled objects that may wait for their turn, per row of the batch."""
+_SPARE = 4
+"""Fills that are begun, per row of the batch: those that wait for an earlier one leave their row to others."""
 
 
 def flood(image: U8, network: Window, seeds: I64, options: FloodOptions, tissue: Mask | None = None) -> Flooded:
@@ -85,9 +89,9 @@ class _Unit:
         self.labels: I32 = np.zeros(image.shape, np.int32)
         if tissue is not None:
             self.labels[~tissue] = -1
-        self.slots = Slots(
-            np.ascontiguousarray(image), self.labels, network.batch, network.fov_vx, network.deltas_vx, _rules(options)
-        )
+        image, rules, batch = np.ascontiguousarray(image), _rules(options), network.batch
+        self.count_slots = 1 if batch == 1 else _SPARE * batch
+        self.slots = Slots(image, self.labels, self.count_slots, batch, network.fov_vx, network.deltas_vx, rules)
         margin = np.asarray(network.fov_vx) // 2
         self.border = ((seeds < margin) | (seeds + margin >= image.shape)).any(axis=1)
         self.turn = 0
@@ -109,8 +113,7 @@ class _Unit:
 
     def run(self) -> Flooded:
         while self.settle():
-            self.start()
-            self.step()
+            self.step(self.start())
         return Flooded(np.maximum(self.labels, 0).astype(np.uint32), tuple(self.objects), self.skipped, self.work)
 
     def settle(self) -> bool:
@@ -165,8 +168,11 @@ class _Unit:
         self.objects.append(FloodObject(label, (z, y, x), len(fill.visited), voxels, overlaps, reason, *fill.refused))
         if label:
             for slot, index in list(self.running.items()):
-                ahead = self.labels[tuple(self.slots.position[slot])] > 0
-                self.undo(index, ahead or enters(self.slots.been(slot), self.labels))
+                self.undo(index, enters(self.slots.been(slot), self.labels))
+                if slot in self.running and self.labels[tuple(self.slots.position[slot])] > 0:
+                    self.slots.refuse(slot)
+                    if self.slots.status[slot] != slots_of.RUNNING:
+                        self.finish(slot)
             for index, other in list(self.filled.items()):
                 self.undo(index, enters(other.visited, self.labels))
 
@@ -194,24 +200,52 @@ class _Unit:
             there[there == index + 1] = 0
         return fill
 
-    def start(self) -> None:
-        """Give each free slot a seed; the seed whose turn it is has a slot afterwards, whoever must make room."""
-        free = [slot for slot in range(self.network.batch) if slot not in self.running]
+    def start(self) -> I64:
+        """The slots to step, at most one for each row, the earliest first; free ones are given seeds for it.
+
+        The seed whose turn it is has a slot and a row afterwards, whoever must make room.
+        """
+        ready = self.ready()
+        free = [slot for slot in range(self.count_slots) if slot not in self.running]
         if not free and self.turn not in self.running.values():
             slot, last = max(self.running.items(), key=lambda item: item[1])
             self.drop(last)
             heapq.heappush(self.again, last)
+            ready = [other for other in ready if other != slot]
             free = [slot]
-        while free and (self.turn not in self.running.values() or len(self.filled) < _AHEAD * self.network.batch):
+        while free and (
+            self.turn not in self.running.values()
+            or (len(ready) < self.network.batch and len(self.filled) < _AHEAD * self.network.batch)
+        ):
             index = self.choose()
             if index is None:
-                return
+                break
             slot = free.pop(0)
             self.slots.begin(slot, self.seeds[index])
             self.running[slot] = index
+            ready.append(slot)
+        return np.array(sorted(ready, key=self.running.__getitem__)[: self.network.batch], np.int64)
+
+    def ready(self) -> list[int]:
+        """Running slots that no earlier fill is in the way of; one with an earlier fill at its seed is dropped."""
+        if self.count_slots == 1 or not self.running:
+            return list(self.running)
+        slots, near = np.array(list(self.running)), self.options.min_boundary_dist_vx
+        for index, before in zip(*self.before(slots, self.slots.seeds[slots], near), strict=True):
+            if before >= 0:
+                self.drop(index)
+                self.behind.setdefault(before, []).append(index)
+        slots = np.array(list(self.running))
+        waits = [before >= 0 for before in self.before(slots, self.slots.position[slots], (0, 0, 0))[1]]
+        return [slot for slot, wait in zip(slots.tolist(), waits, strict=True) if not wait]
+
+    def before(self, slots: I64, points: I64, near: Vec3) -> tuple[list[int], list[int]]:
+        """Of some running slots: their indices, and for each the first earlier fill near its point, or -1."""
+        order = np.array([self.running[slot] for slot in slots.tolist()])
+        return order.tolist(), self.slots.before(self.claimed, slots, order, order, points, near).tolist()
 
     def choose(self) -> int | None:
-        """The first seed that may be filled and does not lie in an unsettled fill before it; None if there is none."""
+        """The first seed that may be filled and that no unsettled fill before it comes near; None if there is none."""
         while self.again or self.fresh < len(self.seeds):
             if self.again:  # all of them come before `fresh`
                 index = heapq.heappop(self.again)
@@ -220,26 +254,24 @@ class _Unit:
                 self.fresh += 1
             if index < self.turn or self.unusable(index):
                 continue
-            before = self.before(index)
+            if self.count_slots == 1:
+                return index
+            before = self.slots.before(
+                self.claimed,
+                np.array(list(self.running), np.int64),
+                np.array(list(self.running.values()), np.int64),
+                np.array([index]),
+                self.seeds[index][None],
+                self.options.min_boundary_dist_vx,
+            )[0]
             if before < 0:
                 return index
-            self.behind.setdefault(before, []).append(index)
+            self.behind.setdefault(int(before), []).append(index)
         return None
 
-    def before(self, index: int) -> int:
-        """An earlier fill, running or waiting, that holds the seed; -1 if none does."""
-        if self.network.batch == 1:
-            return -1
-        waiting = int(self.claimed[tuple(self.seeds[index])]) - 1
-        if 0 <= waiting < index:
-            return waiting
-        slots = np.fromiter(self.running.keys(), np.int64)
-        order = np.fromiter(self.running.values(), np.int64)
-        return self.slots.covering(slots, order, self.seeds[index], index)
-
-    def step(self) -> None:
-        """One call of the network, and what follows from it."""
-        active = np.array(sorted(self.running), np.int64)
+    def step(self, active: I64) -> None:
+        """One call of the network for some slots, and what follows from it."""
+        self.slots.gather(active)
         logits = self.network.predict(self.slots.images, self.slots.masks)
         if logits.shape != self.slots.masks.shape or logits.dtype != np.float32:
             raise StageError(
@@ -250,11 +282,6 @@ class _Unit:
         self.work.moves += len(active)
         for slot in active[self.slots.status[active] != slots_of.RUNNING].tolist():
             self.finish(slot)
-        for index in [i for i in self.running.values() if i != self.turn] if len(self.running) > 1 else ():
-            before = self.before(index)
-            if before >= 0:
-                self.drop(index)
-                self.behind.setdefault(before, []).append(index)
 
     def finish(self, slot: int) -> None:
         """Take a fill that has stopped out of its slot."""
@@ -272,7 +299,7 @@ class _Unit:
             mask = self.slots.held(slot) & (self.labels[box] >= 0)
             if self.network.batch > 1:
                 there = self.claimed[box]
-                there[mask & (there == 0)] = index + 1
+                there[mask & ((there == 0) | (there > index + 1))] = index + 1
         low, border, no_tissue, taken = tally[slots_of.LOW : slots_of.TAKEN + 1].tolist()
         visited = self.slots.been(slot).copy()
         self.filled[index] = _Filled(index, reason, visited, (low, border, no_tissue, taken), box, mask)

@@ -1,9 +1,9 @@
 """Objects in the course of being filled, each in a slot of its own: canvas, queue of moves, what was visited.
 
-One step of all active slots is one compiled call after one call of the network. Row b of the network's input and answer
-is slot b's:
+One step is two compiled calls around one call of the network, each row of which is about one slot:
 
-    answer -> canvas, maxima on the faces of a box of +-deltas -> queue, next position off the queue -> input
+    gather    image and canvas around the slots' positions -> the network's input
+    advance   its answer -> canvas; maxima on the faces of a box of +-deltas -> queue; next position off the queue
 
 A canvas of zeros is one where nothing was seen: a logit of 0 is written as -0.0, which differs in its bits alone. So
 memory is used only where a fill has been, however many slots there are.
@@ -50,9 +50,14 @@ class Rules:
 
 
 class Slots:
-    """`count` slots over one image (z, y, x); 4 bytes per voxel and slot where a fill has been."""
+    """`count` slots over one image (z, y, x), `batch` of which are stepped at once.
 
-    def __init__(self, image: U8, labels: I32, count: int, fov_vx: Vec3, deltas_vx: Vec3, rules: Rules) -> None:
+    Memory is 4 bytes per voxel and slot where a fill has been.
+    """
+
+    def __init__(
+        self, image: U8, labels: I32, count: int, batch: int, fov_vx: Vec3, deltas_vx: Vec3, rules: Rules
+    ) -> None:
         self.image, self.labels, self.rules = image, labels, rules
         self.fov = np.asarray(fov_vx, np.int64)
         self.deltas = np.asarray(deltas_vx, np.int64)
@@ -68,8 +73,8 @@ class Slots:
         self.visited = np.empty((count, most, 3), np.int32)
         self.tally = np.zeros((count, 8), np.int64)
         self.status = np.zeros(count, np.int64)
-        self.images = np.zeros((count, *fov_vx), np.uint8)
-        self.masks = np.full((count, *fov_vx), rules.pad, np.float32)
+        self.images = np.zeros((batch, *fov_vx), np.uint8)
+        self.masks = np.full((batch, *fov_vx), rules.pad, np.float32)
 
     def begin(self, slot: int, seed: I64) -> None:
         """Start a fill at `seed` (z, y, x), which must have a whole field of view around it."""
@@ -78,19 +83,28 @@ class Slots:
         self.tally[slot] = 0
         self.tally[slot, ACTIVE] = self.rules.start >= self.rules.segment
         self.status[slot] = RUNNING
-        _look(
-            self.position[slot], self.image, self.canvas[slot], self.bits[slot], self.rules.pad, self.images[slot],
-            self.masks[slot],
-        )  # fmt: skip
+
+    def gather(self, active: I64) -> None:
+        """Fill one row of `images` and `masks` for each of the slots `active`, in their order."""
+        _gather(active, self.position, self.image, self.canvas, self.bits, self.rules.pad, self.images, self.masks)
 
     def advance(self, active: I64, logits: F32) -> None:
-        """Take the network's answer (slots, z, y, x) for the slots `active`: their `status`, and what it sees next."""
+        """Take the network's answer (batch, z, y, x) for the slots `active`; their `status` says how they go on."""
         r = self.rules
         _advance(
-            active, logits, self.image, self.images, self.masks, self.canvas, self.bits, self.labels, self.seeds,
-            self.position, self.deltas, self.done, self.queue, self.visited, self.tally, self.status, r.pad, r.move,
-            r.segment, r.disco, r.probe_moves, r.probe_voxels, r.max_moves,
+            active, logits, self.canvas, self.bits, self.labels, self.seeds, self.position, self.deltas, self.done,
+            self.queue, self.visited, self.tally, self.status, r.move, r.segment, r.disco, r.probe_moves,
+            r.probe_voxels, r.max_moves,
         )  # fmt: skip
+
+    def refuse(self, slot: int) -> None:
+        """Take the next position instead of one that has come to lie in a settled object since it was chosen."""
+        self.tally[slot, TAKEN] += 1
+        found = _pop(
+            self.canvas[slot], self.labels, self.seeds[slot], self.position[slot], self.deltas, self.masks.shape,
+            self.done[slot], self.queue[slot], self.tally[slot], self.rules.move,
+        )  # fmt: skip
+        self.status[slot] = RUNNING if found else COMPLETE
 
     def been(self, slot: int) -> I32:
         """Positions (n, 3) at which the network was asked, in order."""
@@ -112,9 +126,14 @@ class Slots:
         box = self.box(slot)
         return np.asarray((self.canvas[slot][box] >= self.rules.segment) & (self.bits[slot][box] != 0))
 
-    def covering(self, slots: I64, order: I64, seed: I64, index: int) -> int:
-        """Lowest of `order` below `index` whose fill (of `slots`) holds the voxel `seed` by now; -1 if none does."""
-        return int(_covering(self.canvas, self.bits, slots, order, seed, index, self.rules.segment))
+    def before(self, claimed: I32, slots: I64, order: I64, index: I64, points: I64, near_vx: Vec3) -> I64:
+        """For each of n fills `index`: the first fill before it that comes `near_vx` its point (n, 3); -1 if none does.
+
+        Fills are those of `slots`, with their index in `order`, and those of `claimed` ((z, y, x), index + 1).
+        """
+        near = np.asarray(near_vx, np.int64)
+        found = _before(self.canvas, self.bits, claimed, slots, order, index, points, near, self.rules.segment)
+        return np.asarray(found, np.int64)
 
 
 def enters(visited: I32, labels: I32) -> bool:
@@ -123,31 +142,34 @@ def enters(visited: I32, labels: I32) -> bool:
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]  # numba ships no types
-def _look(at: I64, image: U8, canvas: F32, bits: I32, pad: np.float32, grey_out: U8, seen_out: F32) -> None:
-    """Cut the window around `at` out of image and canvas; `pad` where nothing was seen."""
-    nz, ny, nx = grey_out.shape
-    z0, y0, x0 = at[0] - nz // 2, at[1] - ny // 2, at[2] - nx // 2
-    for z in range(nz):
-        for y in range(ny):  # rows are cut out first: the loops over them then take several voxels at a time
-            grey, seen = image[z0 + z, y0 + y, x0 : x0 + nx], canvas[z0 + z, y0 + y, x0 : x0 + nx]
-            any_seen = bits[z0 + z, y0 + y, x0 : x0 + nx]
-            to_grey, to_seen = grey_out[z, y], seen_out[z, y]
-            for x in range(nx):
-                to_grey[x] = grey[x]
-            for x in range(nx):
-                to_seen[x] = seen[x] if any_seen[x] != 0 else pad
+def _gather(
+    active: I64, position: I64, image: U8, canvas: F32, bits: I32, pad: np.float32, images: U8, masks: F32
+) -> None:
+    nz, ny, nx = images.shape[1:]
+    for row in range(len(active)):
+        b = active[row]
+        z0, y0, x0 = position[b, 0] - nz // 2, position[b, 1] - ny // 2, position[b, 2] - nx // 2
+        for z in range(nz):
+            for y in range(ny):  # lines are cut out first: the loops over them then take several voxels at a time
+                grey, seen = image[z0 + z, y0 + y, x0 : x0 + nx], canvas[b, z0 + z, y0 + y, x0 : x0 + nx]
+                any_seen = bits[b, z0 + z, y0 + y, x0 : x0 + nx]
+                to_grey, to_seen = images[row, z, y], masks[row, z, y]
+                for x in range(nx):
+                    to_grey[x] = grey[x]
+                for x in range(nx):
+                    to_seen[x] = seen[x] if any_seen[x] != 0 else pad
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _advance(
-    active: I64, logits: F32, image: U8, images: U8, masks: F32, canvas: F32, bits: I32, labels: I32, seeds: I64,
-    position: I64, deltas: I64, done: Mask, queue: I32, visited: I32, tally: I64, status: I64, pad: np.float32,
-    move: np.float32, segment: np.float32, disco: float,
+    active: I64, logits: F32, canvas: F32, bits: I32, labels: I32, seeds: I64, position: I64, deltas: I64, done: Mask,
+    queue: I32, visited: I32, tally: I64, status: I64, move: np.float32, segment: np.float32, disco: float,
     probe_moves: int, probe_voxels: int, max_moves: int,
 ) -> None:  # fmt: skip
-    for b in active:
+    for row in range(len(active)):
+        b = active[row]
         at, seed, here = position[b], seeds[b], tally[b]
-        if not _update(logits[b], canvas[b], bits[b], at, here, move, segment, disco):
+        if not _update(logits[row], canvas[b], bits[b], at, here, move, segment, disco):
             status[b] = NOT_FINITE
             continue
         cz, cy, cx = _cell(at[0], at[1], at[2], seed, deltas)
@@ -164,8 +186,6 @@ def _advance(
             status[b] = LIMIT
         elif not _pop(canvas[b], labels, seed, at, deltas, logits.shape, done[b], queue[b], here, move):
             status[b] = COMPLETE
-        else:
-            _look(at, image, canvas[b], bits[b], pad, images[b], masks[b])
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -307,11 +327,28 @@ def _forget(visited: I32, seed: I64, deltas: I64, done: Mask) -> None:
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _covering(canvas: F32, bits: I32, slots: I64, order: I64, seed: I64, index: int, segment: np.float32) -> int:
-    found = -1
-    for k in range(len(slots)):
-        earlier = order[k] < index and (found < 0 or order[k] < found)
-        here = (slots[k], seed[0], seed[1], seed[2])
-        if earlier and canvas[here] >= segment and bits[here] != 0:
-            found = order[k]
+def _before(
+    canvas: F32,
+    bits: I32,
+    claimed: I32,
+    slots: I64,
+    order: I64,
+    index: I64,
+    points: I64,
+    near: I64,
+    segment: np.float32,
+) -> I64:
+    found = np.full(len(index), -1, np.int64)
+    for k in range(len(index)):
+        low = np.maximum(points[k] - near, 0)
+        high = points[k] + near + 1
+        box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+        for waiting in claimed[box].flat:
+            if 0 < waiting <= index[k] and (found[k] < 0 or waiting - 1 < found[k]):
+                found[k] = waiting - 1
+        for j in range(len(slots)):
+            if order[j] < index[k] and (found[k] < 0 or order[j] < found[k]):
+                held = (canvas[slots[j]][box] >= segment) & (bits[slots[j]][box] != 0)
+                if held.any():
+                    found[k] = order[j]
     return found
