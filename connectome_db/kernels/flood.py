@@ -49,8 +49,9 @@ _SPARE = 4
 def flood(image: U8, network: Window, seeds: I64, options: FloodOptions, tissue: Mask | None = None) -> Flooded:
     """Fill `image` (uint8, (z, y, x)) from `seeds` ((n, 3) of z, y, x) in their order.
 
-    `tissue` (bool (z, y, x)): the window's middle stays inside it, and so do the labels. Needs 4 bytes per voxel for
-    each row of the batch. Input of another shape or type is a StageError.
+    `tissue` (bool (z, y, x)): the window's middle stays inside it, and so do the labels. Needs up to 8 bytes per voxel,
+    and 4 more where a fill is in progress, of which there are at most 4 for each row of the batch (one if that is 1).
+    Input of another shape or type is a StageError.
     """
     if image.ndim != 3 or image.dtype != np.uint8 or image.size == 0:
         raise StageError(f"image: wanted a non-empty uint8 (z, y, x) array, got {image.dtype}{image.shape}")
