@@ -103,6 +103,12 @@ def find_model(project: Project, stage: AnyStage, params: Params) -> Model:
     if not name:
         raise ConfigError(f"{stage.name}: needs a network for {stage.network!r}, and its parameter `model` names none")
     folder = registry.find_model(str(name), [project.root / "models", registry.BUNDLED])
+    kind = registry.read_architecture(folder).get("kind", "unet")
+    if kind != "unet":
+        raise ConfigError(
+            f"{stage.name}.model {name!r}: wanted a network from image to probabilities (kind 'unet'), got kind "
+            f"{kind!r}; no stage uses flood-filling networks yet"
+        )
     return Model(folder, registry.model_id(folder), registry.model_digest(folder))
 
 

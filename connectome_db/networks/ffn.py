@@ -1,0 +1,198 @@
+"""Flood-filling networks: what `kernels.flood` asks at every position (Januszewski et al. 2018,
+10.1038/s41592-018-0049-4).
+
+    image, mask so far (logits) ── conv a, relu ── conv b ──┬── relu, conv a, relu, conv b ── add ── ... ── relu
+                                                            └───────────────────────────────┘
+                                                            (depth - 1 times)        1x1x1 conv ── + mask = new mask
+
+All convolutions keep the window's extent and pad with zeros at its border, as the published network does: an answer
+depends on the whole window and on nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from connectome_db.errors import ConfigError, StageError
+from connectome_db.networks.architecture import Extent, Triple
+from connectome_db.networks.backend import PREDICTION_THREADS, keras_module, use_threads
+from connectome_db.networks.registry import (
+    ARCHITECTURE,
+    CARD,
+    FORMAT,
+    WEIGHTS,
+    model_id,
+    read_architecture,
+    read_weights,
+    write_json,
+)
+
+MASK_CHANNELS = 2
+"""Image and mask."""
+
+
+class FFNConfig(BaseModel):
+    """A stack of residual convolutions over a window that moves, and how far it moves. Part of a model's identity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["ffn"] = "ffn"
+    depth: int = Field(default=12, ge=1, le=64)
+    """Pairs of convolutions; all but the first are residual."""
+    features: int = Field(default=32, ge=1, le=512)
+    """Channels of every convolution."""
+    kernel: tuple[Extent, Extent, Extent] = (3, 3, 3)
+    """Extent (z, y, x), odd, of every convolution but the last, which is one voxel."""
+    fov_vx: Triple = (33, 33, 33)
+    """Window (z, y, x), odd: what one answer sees, and the voxels that it is about."""
+    deltas_vx: Triple = (8, 8, 8)
+    """Step (z, y, x) from one window to the next, at most half a window; 0 on an axis along which it never moves."""
+    image_mean: float = 128.0
+    image_std: float = Field(default=33.0, gt=0)
+    """The network sees (uint8 - image_mean) / image_std."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of all convolutions but the last. Another precision is another model: its answers differ."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FFNConfig:
+        for name, extents in (("kernel", self.kernel), ("fov_vx", self.fov_vx)):
+            if any(extent < 1 or extent % 2 == 0 for extent in extents):
+                raise ValueError(f"{name}: wanted odd extents (z, y, x), got {extents}")
+        if any(not 0 <= step <= extent // 2 for step, extent in zip(self.deltas_vx, self.fov_vx, strict=True)):
+            raise ValueError(f"deltas_vx: wanted steps within half the window {self.fov_vx}, got {self.deltas_vx}")
+        if not any(self.deltas_vx):
+            raise ValueError("deltas_vx: wanted a step along at least one axis, got none")
+        return self
+
+
+def flops_per_move(config: FFNConfig) -> float:
+    """Multiplications plus additions of all convolutions for one window."""
+    taps = float(np.prod(config.kernel))
+    pairs = MASK_CHANNELS * config.features + (2 * config.depth - 1) * config.features**2
+    return 2 * float(np.prod(config.fov_vx)) * (taps * pairs + config.features)
+
+
+def build_ffn(config: FFNConfig, *, seed: int = 0) -> Any:
+    """Return a keras.Model: (batch, z, y, x, 2) of scaled image and mask -> what is added to the mask, (…, 1) float32.
+
+    Initial weights are a function of `seed`: He normal, the second of each residual pair at 0.1 of its variance.
+    """
+    keras = keras_module()
+    layers = keras.layers
+    policy = "mixed_bfloat16" if config.precision == "bfloat16" else "float32"
+    made = 0
+
+    def conv(x: Any, name: str, scale: float = 2.0) -> Any:
+        nonlocal made
+        made += 1
+        start = keras.initializers.VarianceScaling(scale, "fan_in", "truncated_normal", seed=seed * 1009 + made)
+        return layers.Conv3D(
+            config.features, config.kernel, padding="same", kernel_initializer=start, name=name, dtype=policy
+        )(x)
+
+    def relu(x: Any, name: str) -> Any:
+        return layers.ReLU(name=name, dtype=policy)(x)
+
+    inputs = keras.Input((*config.fov_vx, MASK_CHANNELS), name="window")
+    x = conv(relu(conv(inputs, "conv0_a"), "relu0_a"), "conv0_b")
+    for i in range(1, config.depth):
+        h = conv(relu(x, f"relu{i}"), f"conv{i}_a")
+        h = conv(relu(h, f"relu{i}_a"), f"conv{i}_b", 0.2)
+        x = layers.Add(name=f"add{i}", dtype=policy)([x, h])
+    start = keras.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal", seed=seed * 1009)
+    update = layers.Conv3D(1, 1, kernel_initializer=start, name="conv_lom", dtype="float32")(relu(x, "relu"))
+    return keras.Model(inputs, update, name="ffn")
+
+
+@dataclass(frozen=True)
+class FloodNetwork:
+    """A model ready to fill; a `kernels.flood_types.Window`."""
+
+    model_id: str
+    config: FFNConfig
+    batch: int
+    """Rows of every call: the network always computes one shape, so that no row depends on how many there are."""
+    model: Any
+
+    @property
+    def fov_vx(self) -> Triple:
+        """Window (z, y, x)."""
+        return self.config.fov_vx
+
+    @property
+    def deltas_vx(self) -> Triple:
+        """Step (z, y, x)."""
+        return self.config.deltas_vx
+
+    def predict(self, images: NDArray[np.uint8], masks: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Image uint8 and mask so far (logits float32), both (batch, z, y, x) -> new logits of the same shape."""
+        wanted = (self.batch, *self.fov_vx)
+        if images.shape != wanted or masks.shape != wanted:
+            raise StageError(f"windows: wanted image and mask {wanted}, got {images.shape} and {masks.shape}")
+        stacked = np.empty((*wanted, MASK_CHANNELS), np.float32)
+        stacked[..., 0] = (images.astype(np.float32) - np.float32(self.config.image_mean)) / np.float32(
+            self.config.image_std
+        )
+        stacked[..., 1] = masks
+        update: NDArray[np.float32] = np.asarray(self.model.predict_on_batch(stacked))[..., 0]
+        return masks + update
+
+
+def write_ffn(
+    folder: Path, config: FFNConfig, weights: Sequence[tuple[str, NDArray[np.floating[Any]]]], card: dict[str, Any]
+) -> None:
+    """Write a model folder (see `networks.registry`) with weights in float32, as they were trained.
+
+    Rounded to float16, as smaller networks are kept, the answers would differ from those it had elsewhere. Weights
+    that are not finite are a ConfigError.
+    """
+    for name, value in weights:
+        if not np.isfinite(value).all():
+            raise ConfigError(
+                f"{folder}: weight {name}: wanted finite values; training diverged, or the file is damaged"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    numbered = {f"{i:03d}:{name}": value.astype("<f4") for i, (name, value) in enumerate(weights)}
+    write_json(folder / ARCHITECTURE, {"format": FORMAT, "config": config.model_dump(mode="json")})
+    np.savez(folder / WEIGHTS, allow_pickle=False, **numbered)
+    write_json(folder / CARD, card)
+
+
+def read_config(folder: Path) -> FFNConfig:
+    """Read the architecture of a flood-filling network; one of another kind is a ConfigError."""
+    found = read_architecture(folder)
+    if found.get("kind") != "ffn":
+        raise ConfigError(
+            f"{folder}: wanted a flood-filling network (kind 'ffn'), got kind {found.get('kind')!r}; "
+            "name one that `connectome models import-ffn` made"
+        )
+    try:
+        return FFNConfig.model_validate(found)
+    except ValidationError as problem:
+        raise ConfigError(f"{folder}: wanted the architecture of a flood-filling network, got: {problem}") from problem
+
+
+def load_ffn(folder: Path, *, batch: int = 1) -> FloodNetwork:
+    """Read a model folder (see `networks.registry`) for filling on PREDICTION_THREADS CPU threads.
+
+    `batch` is the number of windows of every call. A folder whose weights do not fit is a ConfigError.
+    """
+    if batch < 1:
+        raise ConfigError(f"batch: wanted at least 1, got {batch}")
+    config = read_config(folder)
+    use_threads(PREDICTION_THREADS)
+    model = build_ffn(config)
+    stored = [value for _, value in read_weights(folder)]
+    shapes = [tuple(weight.shape) for weight in model.weights]
+    if [value.shape for value in stored] != shapes:
+        raise ConfigError(f"{folder}: wanted {len(shapes)} weights that fit the architecture, got {len(stored)} others")
+    model.set_weights([value.astype(np.float32) for value in stored])
+    model.compile(jit_compile=False)
+    return FloodNetwork(model_id(folder), config, batch, model)
