@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from connectome_db.cli import costing
 from connectome_db.cli.console import OUT, ProjectOption, open_project
 from connectome_db.errors import ConfigError
 
@@ -25,10 +26,38 @@ def plan(
     ] = None,
     roi_unit: Annotated[Literal["nm", "vx"], typer.Option(help="Unit of --roi.")] = "vx",
     ranks: Annotated[int | None, typer.Option(min=0, help="Workers to forecast for. Default: launch.yaml.")] = None,
-    price: Annotated[float | None, typer.Option(min=0, help="Price of a worker per hour, for the forecast.")] = None,
+    price: Annotated[
+        float | None,
+        typer.Option(min=0, help="Price per hour of a worker, or with --machine of a device."),
+    ] = None,
     n: Annotated[int, typer.Option("--list", metavar="N", min=0, help="List the first N units of each stage.")] = 0,
     picture: Annotated[Path | None, typer.Option(help="PNG to draw: where in the volume.")] = None,
     deep: Annotated[bool, typer.Option(help="Look for the stored files of every unit to reuse.")] = False,
+    machine: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Instead: what flood-filling --voxels costs on laptop, h200, argonne-a100, or a machine of a YAML "
+            "file. Repeat to compare.",
+        ),
+    ] = None,
+    voxels: Annotated[
+        str | None, typer.Option(metavar="N|Z,Y,X", help="With --machine: voxels of the volume (1e15), or its shape.")
+    ] = None,
+    subvolume: Annotated[
+        str | None, typer.Option(metavar="Z,Y,X", help="With --machine: voxels of a job. Default: 256,256,256.")
+    ] = None,
+    overlap: Annotated[
+        str | None, typer.Option(metavar="Z,Y,X", help="With --machine: voxels that jobs share. Default: 16,32,32.")
+    ] = None,
+    coarse: Annotated[
+        str | None, typer.Option(metavar="Z,Y,X", help="With --machine: voxels in a voxel of a first, coarse pass.")
+    ] = None,
+    coarse_filled: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="With --coarse: share of the volume that the first pass fills."),
+    ] = None,
+    devices: Annotated[int | None, typer.Option(min=1, help="With --machine: devices at work at once.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON; ids as strings.")] = False,
 ) -> None:
     """What a run would compute and why, with a forecast of time and cost. Computes and changes nothing.
@@ -40,7 +69,22 @@ def plan(
         connectome plan segment synapses --ranks 16 --price 0.04
 
         connectome plan --roi 0,0,0,8,512,512 --list 5 --picture plan.png
+
+        connectome plan --machine h200 --machine argonne-a100 --voxels 1e15 --devices 1000
     """
+    asked = costing.Asked(machine or (), voxels, subvolume, overlap, coarse, coarse_filled, devices)
+    others = {
+        "stages": stages,
+        "--roi": roi,
+        "--ranks": ranks is not None,
+        "--list": n,
+        "--picture": picture,
+        "--deep": deep,
+    }
+    costing.refuse_mixed(asked, others)
+    if asked.machines:
+        costing.show(asked, project, price, as_json)
+        return
     from connectome_db.versions.plan import report
     from connectome_db.versions.plan.forecast import forecast
     from connectome_db.versions.plan.foresee import foresee
