@@ -129,6 +129,8 @@ def difference_in_words(c: Comparison, real: bool) -> str:
     values = f"{c.region:.3g} against {c.reference:.3g}{'' if c.measure == '1' else ' ' + c.measure}"
     edge = ", like places near the border compared with such" if c.edge_corrected else ""
     chance = "not chance" if real else "within chance"
+    if not real and (c.ci95[0] > 0 or c.ci95[1] < 0):  # the interval is that of this place and metric alone
+        chance = "within chance, as several places and metrics were tried"
     return f"{c.metric} {size}: {values}, p {c.p_value:.2g}: {chance}{edge}"
 
 

@@ -7,6 +7,7 @@ import pytest
 from connectome_db.diagnosis.causes import name_cause
 from connectome_db.diagnosis.compare import Comparison
 from connectome_db.diagnosis.facts import Fact
+from connectome_db.diagnosis.told import difference_in_words
 from connectome_db.schema.quality import METRICS
 
 TYPO = Fact("synapses", "params", "high 0.99", "high 0.9", "synapses ran with high 0.99", override="corner")
@@ -72,3 +73,11 @@ def test_no_cause_is_named_without_its_evidence(found):
 
 def test_an_override_that_changes_nothing_is_no_cause():
     assert name_cause(walk(off("synapse_density", -0.1, -0.2, p=0.4)), (TYPO,), runs=False) is None
+
+
+def test_an_interval_without_zero_is_within_chance_when_much_was_tried():
+    """Otherwise a reader sees -44 % (-87 % to -2 %) and p 0.34, and trusts neither."""
+    clear, unclear = off("synapse_density", -0.44, -1, p=0.34), off("synapse_density", -0.05, -1, p=0.34)
+    assert "several places and metrics were tried" in difference_in_words(clear, real=False)
+    assert "were tried" not in difference_in_words(unclear, real=False)
+    assert "not chance" in difference_in_words(clear, real=True)
