@@ -19,7 +19,7 @@ from connectome_db.query.database import Database
 from connectome_db.query.images import Images, images_at
 from connectome_db.query.imported import trace_imported_edge
 from connectome_db.query.inmemory.ledger import Key, ledger_of
-from connectome_db.query.trace import Id, Trace
+from connectome_db.query.trace import Id, Trace, without_collection
 from connectome_db.query.units import unit_traces
 
 _SYNAPSES = "SELECT * FROM synapse WHERE synapse IN (SELECT unnest($ids::UBIGINT[]))"
@@ -37,6 +37,7 @@ SELECT DISTINCT r.unit, p.unit AS upstream_unit FROM r JOIN part p ON p.stage = 
 """
 
 
+@without_collection()
 def trace_edge(db: Database, pre: int, post: int, *, limit: int | None = 10) -> Trace:
     """The lineage of the connection `pre` -> `post`; its `limit` most confident synapses are unfolded (None: all)."""
     db = db.in_memory()
@@ -64,6 +65,7 @@ def trace_edge(db: Database, pre: int, post: int, *, limit: int | None = 10) -> 
     return Trace(f"edge {pre} -> {post}", "edge", facts, (*made_by, *steps))
 
 
+@without_collection()
 def trace_synapse(db: Database, synapse: int) -> Trace:
     """The lineage of one synapse."""
     db = db.in_memory()

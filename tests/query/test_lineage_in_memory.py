@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 
 import pytest
 
+from connectome_db.errors import QueryError
 from connectome_db.query.database import Database, open_database
 from connectome_db.query.inmemory.images import Imagery, imagery_of
 from connectome_db.query.inmemory.ledger import Ledger, ledger_of
@@ -68,3 +70,14 @@ def test_boxes_that_share_a_voxel(memory: Database) -> None:
         assert sorted(mine) == [(t["part"], t["digest"]) for t in touched], (r["stage"], r["unit"], box)
     assert ledger.parts("nobody.made", [0, 0, 0, 9, 9, 9]) == []
     assert ledger.parts("render.image", [0, 0, 0, 0, 9, 9]) == []
+
+
+@pytest.mark.parametrize("was", [True, False])
+def test_the_search_for_garbage_goes_on_as_before(db: Database, was: bool) -> None:
+    (gc.enable if was else gc.disable)()
+    try:
+        with pytest.raises(QueryError):
+            trace_edge(db, 1, 2)
+        assert gc.isenabled() is was
+    finally:
+        gc.enable()
