@@ -177,7 +177,7 @@ def read_checkpoint(prefix: Path) -> tuple[Arrays, int | None]:
         ours = sorted((n.removeprefix(SCOPE) for n in shapes if n.startswith(SCOPE)), key=_place)
         weights = [(_name(n), np.asarray(reader.get_tensor(SCOPE + n))) for n in ours if _place(n) < (_UNKNOWN,)]
         step = int(reader.get_tensor("global_step")) if "global_step" in shapes else None
-    except (tf.errors.OpError, RuntimeError, ValueError) as problem:
+    except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as problem:  # IndexError: a file that ends early
         raise ConfigError(f"{prefix}: wanted a readable TensorFlow checkpoint, got: {problem}") from problem
     if not weights:
         known = ", ".join(sorted(shapes)[:5])

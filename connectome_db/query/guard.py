@@ -7,6 +7,7 @@ bounds the time, memory and rows of what is allowed; `explain` words DuckDB's ow
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections import OrderedDict
@@ -170,9 +171,9 @@ def _table_function(function: dict[str, Any]) -> str | None:
         return None
     if name in FUNCTIONS:
         return f"{name}(...) in FROM is refused: it gives a value; write it in SELECT, or unnest({name}(...))"
-    return (
-        f"{name}(...) in FROM is refused: files are read through the views alone. "
-        "SHOW TABLES lists them; DESCRIBE shows the columns of one"
+    close = difflib.get_close_matches(name, [n for n, f in FUNCTIONS.items() if not f.value], n=1, cutoff=0.7)
+    return f"{name}(...) in FROM is refused: files are read through the views alone. " + (
+        f"Did you mean {close[0]}(...)?" if close else "SHOW TABLES lists them; DESCRIBE shows the columns of one"
     )
 
 

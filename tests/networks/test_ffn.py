@@ -294,6 +294,15 @@ def test_a_request_that_does_not_fit_is_refused(checkpoint, tmp_path: Path, old:
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.parametrize("suffix", [".index", ".data-00000-of-00001"])
+def test_a_checkpoint_that_ends_early_is_refused(checkpoint: Path, tmp_path: Path, suffix: str) -> None:
+    prefix = copied(checkpoint, tmp_path)
+    file = prefix.with_name(prefix.name + suffix)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ConfigError, match="wanted a readable TensorFlow checkpoint"):
+        run(prefix, "--name", "mine", "--folder", tmp_path / "models")
+
+
 def test_what_is_no_checkpoint_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no nothing\.index there"):
         run(tmp_path / "nothing", "--name", "mine")

@@ -282,3 +282,8 @@ def test_nothing_is_left_at_the_end_of_the_process(mapped: Path, end: str) -> No
     assert done.stdout == f"[{{'n': {len(EDGES)}}}]\n"
     assert "leaked" not in done.stderr
     assert done.returncode == ("outputs_of" in end)
+
+
+def test_a_misspelt_function_is_told_with_the_right_one(tiny: Path) -> None:
+    with open_database(tiny) as db, pytest.raises(QueryError, match=r"output_of\(.*Did you mean outputs_of\("):
+        db.sql("SELECT * FROM output_of(1)")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from connectome_db.errors import QueryError
 from connectome_db.query.database import Database, open_database
 from connectome_db.query.inmemory.images import Imagery, imagery_of
-from connectome_db.query.inmemory.ledger import Ledger, ledger_of
+from connectome_db.query.inmemory.ledger import Boxes, Ledger, ledger_of
 from connectome_db.query.lineage import trace_edge, trace_synapse
 from connectome_db.query.trace import Trace, to_json
 
@@ -81,3 +85,33 @@ def test_the_search_for_garbage_goes_on_as_before(db: Database, was: bool) -> No
         assert gc.isenabled() is was
     finally:
         gc.enable()
+
+
+corners = st.tuples(*[st.integers(-6, 6)] * 3, *[st.integers(1, 9)] * 3).map(
+    lambda b: [*b[:3], *(low + size for low, size in zip(b[:3], b[3:], strict=True))]
+)
+
+
+@given(boxes=st.lists(corners, min_size=1, max_size=12), asked=corners)
+def test_boxes_of_any_depth_are_found(boxes: list[list[int]], asked: list[int]) -> None:
+    wanted = [i for i, b in enumerate(boxes) if all(b[k] < asked[k + 3] and asked[k] < b[k + 3] for k in range(3))]
+    assert sorted(Boxes(np.asarray(boxes, dtype=np.int64)).touching(asked).tolist()) == wanted
+
+
+@pytest.mark.parametrize("near", [1.0, 15.0, 40.0, 512.0])
+@pytest.mark.parametrize("section", [0, 1, 7])
+def test_residuals_near_a_place_and_no_others(memory: Database, section: int, near: float) -> None:
+    imagery = imagery_of(memory)
+    assert imagery is not None
+    rows = memory.fetch("SELECT * FROM alignment_residual WHERE weight > 0")
+    places = [(r["y_px"] + dy, r["x_px"] + dx) for r in rows for dy, dx in ((0, 0), (14, 0), (0, 14), (-30, 0))]
+    for y, x in places:
+        wanted = [
+            math.hypot(r["residual_y_px"], r["residual_x_px"]) for r in rows
+            if section in (r["section_a"], r["section_b"]) and abs(r["y_px"] - y) <= near and abs(r["x_px"] - x) <= near
+        ]  # fmt: skip
+        found = imagery.residual(section, y, x, near)
+        assert (found is None) == (not wanted)
+        if found:
+            assert (found["n"], found["max_px"]) == (len(wanted), pytest.approx(max(wanted)))
+            assert found["median_px"] == pytest.approx(float(np.median(wanted)))

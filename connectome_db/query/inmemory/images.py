@@ -9,11 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from connectome_db.query.database import Database
+from connectome_db.query.inmemory.memo import remembered
 
 F64 = npt.NDArray[np.float64]
 Row = dict[str, Any]
 _TABLES = ("image_source", "alignment_residual", "section_transform", "tile", "tile_transform")
-_MEMO = "imagery"
 _SOURCES = """
 SELECT s.section, s.tile, s.unit AS block, s.pixels, s.y0_px, s.x0_px, s.y1_px, s.x1_px, t.sha256, t.mean, t.std,
        t.saturation, t.sharpness, t.noise, t.membrane_contrast, t.unit AS ingest, m.unit AS montage, m.yy, m.yx, m.xy,
@@ -36,7 +36,7 @@ class _BySection:
     """Rows in the order of their section; the columns named as arrays."""
 
     def __init__(self, rows: pa.Table, columns: tuple[str, ...]) -> None:
-        self.rows = rows.combine_chunks()  # rows are taken from one piece in a tenth of the time
+        self.rows = rows.combine_chunks()  # of many pieces, each `take` would go through all
         self._section = rows["section"].to_numpy()
         self._columns = [rows[c].to_numpy() for c in columns]
 
@@ -100,11 +100,4 @@ def _weight(ends: tuple[float, float], v: float, end: int) -> float:
 
 def imagery_of(db: Database) -> Imagery | None:
     """The images' tables of a database that holds small tables in memory; None where it does not, or they are large."""
-    if not db.held_rows:
-        return None
-    if _MEMO not in db.memo:
-        counts = " UNION ALL ".join(f"SELECT count(*) AS n FROM {t}" for t in _TABLES)
-        small = db.has(*_TABLES) and all(r["n"] <= db.held_rows for r in db.fetch(counts))
-        db.memo[_MEMO] = Imagery(db) if small else None
-    found: Imagery | None = db.memo[_MEMO]
-    return found
+    return remembered(db, _TABLES, Imagery)

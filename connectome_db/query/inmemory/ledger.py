@@ -1,6 +1,6 @@
 """The ledger in memory, for many lineages one after the other: rows are found by bisection, not by joins.
 
-A question of SQL about 70 of 100,000 units takes 10 ms whatever the order of the tables; this takes a tenth of that.
+SQL about 70 of 100,000 units scans the tables whole for each question: see `benchmarks/lineage.py`.
 What is asked and what comes is that of the statements of `query.units`; a test holds one against the other.
 """
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectome_db.query.database import Database
+from connectome_db.query.inmemory.memo import remembered
 from connectome_db.spec import RAW
 
 U64 = npt.NDArray[np.uint64]
@@ -26,7 +27,6 @@ Row = dict[str, Any]
 TABLES = ("unit", "unit_read", "part", "executed")
 BOX = ("z0", "y0", "x0", "z1", "y1", "x1")
 _RUN = ("git_commit", "git_dirty", "environment", "run_id", "started", "host", "seconds", "reused")
-_MEMO = "ledger"
 WHOLE = """
 SELECT 'inputs' AS side, stage, input AS name, digest FROM stage_input
 WHERE stage IN (SELECT unnest($stages::VARCHAR[]))
@@ -194,11 +194,4 @@ def boxes_in(rows: pa.Table, prefix: str = "") -> I64:
 
 def ledger_of(db: Database) -> Ledger | None:
     """The ledger of a database that holds small tables in memory; None where it does not, or where it is too large."""
-    if not db.held_rows:
-        return None
-    if _MEMO not in db.memo:
-        counts = " UNION ALL ".join(f"SELECT count(*) AS n FROM {t}" for t in TABLES)
-        small = all(r["n"] <= db.held_rows for r in db.fetch(counts))
-        db.memo[_MEMO] = Ledger(db) if small else None
-    found: Ledger | None = db.memo[_MEMO]
-    return found
+    return remembered(db, TABLES, Ledger)
