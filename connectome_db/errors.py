@@ -54,9 +54,9 @@ class QueryError(ConnectomeError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'? Known: ..." for an unknown `name`, for use at the end of an error message."""
+    """The end of a message on an unknown `name`: "; did you mean 'x'? Known: ...", or ". Known: ..." with none near."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = f"; did you mean {close[0]!r}?" if close else "."
     shown = ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
     return f"{hint} Known: {shown or '(none)'}."
