@@ -53,6 +53,23 @@ def flood(image: U8, network: Window, seeds: I64, options: FloodOptions, tissue:
     and 4 more where a fill is in progress, of which there are at most 4 for each row of the batch (one if that is 1).
     Input of another shape or type is a StageError.
     """
+    unit = Filling(image, network, seeds, options, tissue, network.batch)
+    shape = (network.batch, *network.fov_vx)
+    images, masks = np.zeros(shape, np.uint8), np.full(shape, unit.slots.rules.pad, np.float32)
+    while unit.wants():
+        unit.gather(images, masks)
+        unit.take(checked(network.predict(images, masks), shape))
+    return unit.result()
+
+
+def checked(logits: F32, shape: tuple[int, ...]) -> F32:
+    """The network's answer as compiled code takes it; one of another shape or type is a StageError."""
+    if logits.shape != shape or logits.dtype != np.float32:
+        raise StageError(f"network: wanted logits float32{shape}, got {logits.dtype}{logits.shape}")
+    return np.ascontiguousarray(logits)
+
+
+def _check(image: U8, network: Window, seeds: I64, tissue: Mask | None) -> None:
     if image.ndim != 3 or image.dtype != np.uint8 or image.size == 0:
         raise StageError(f"image: wanted a non-empty uint8 (z, y, x) array, got {image.dtype}{image.shape}")
     if tissue is not None and (tissue.shape != image.shape or tissue.dtype != np.bool_):
@@ -66,7 +83,6 @@ def flood(image: U8, network: Window, seeds: I64, options: FloodOptions, tissue:
         raise StageError(f"network: wanted an odd window and a batch, got {network.fov_vx} and {network.batch}")
     if any(not 0 <= step <= extent // 2 for step, extent in zip(network.deltas_vx, network.fov_vx, strict=True)):
         raise StageError(f"network: wanted steps within half its window {network.fov_vx}, got {network.deltas_vx}")
-    return _Unit(image, network, seeds.astype(np.int64), options, tissue).run()
 
 
 @dataclass(frozen=True)
@@ -82,17 +98,25 @@ class _Filled:
     """Voxels of `box` that it claims; None if the seed was given up."""
 
 
-class _Unit:
-    """The state of one call of `flood`. Seeds are known by their index, which is their turn."""
+class Filling:
+    """One image in the course of being filled. Seeds are known by their index, which is their turn.
 
-    def __init__(self, image: U8, network: Window, seeds: I64, options: FloodOptions, tissue: Mask | None) -> None:
-        self.network, self.seeds, self.options = network, seeds, options
+    Ask `wants`; if it does, `gather` what the network is to see, and `take` its answer; again until it does not.
+    """
+
+    def __init__(
+        self, image: U8, network: Window, seeds: I64, options: FloodOptions, tissue: Mask | None, rows: int
+    ) -> None:
+        """`rows`: windows that are asked at once. The other arguments: see `flood`."""
+        _check(image, network, seeds, tissue)
+        seeds = seeds.astype(np.int64)
+        self.rows, self.seeds, self.options = rows, seeds, options
         self.labels: I32 = np.zeros(image.shape, np.int32)
         if tissue is not None:
             self.labels[~tissue] = -1
-        image, rules, batch = np.ascontiguousarray(image), _rules(options), network.batch
-        self.count_slots = 1 if batch == 1 else _SPARE * batch
-        self.slots = Slots(image, self.labels, self.count_slots, batch, network.fov_vx, network.deltas_vx, rules)
+        image, rules = np.ascontiguousarray(image), _rules(options)
+        self.count_slots = 1 if rows == 1 else _SPARE * rows
+        self.slots = Slots(image, self.labels, self.count_slots, network.fov_vx, network.deltas_vx, rules)
         margin = np.asarray(network.fov_vx) // 2
         self.border = ((seeds < margin) | (seeds + margin >= image.shape)).any(axis=1)
         self.turn = 0
@@ -104,17 +128,36 @@ class _Unit:
         """Seeds that lie in the fill of an earlier one which is not settled: what they would find is known then."""
         self.running: dict[int, int] = {}
         """Slot -> index."""
+        self.active: I64 = np.zeros(0, np.int64)
+        """Slots that the network was asked for last."""
         self.filled: dict[int, _Filled] = {}
-        self.claimed: I32 = np.zeros(image.shape if network.batch > 1 else (1, 1, 1), np.int32)
+        self.claimed: I32 = np.zeros(image.shape if rows > 1 else (1, 1, 1), np.int32)
         """Index + 1 of a fill that waits for its turn."""
         self.objects: list[FloodObject] = []
         self.count = 0
         self.skipped: dict[Skip, int] = {"border": 0, "no_tissue": 0, "taken": 0, "close": 0}
         self.work = Work()
 
-    def run(self) -> Flooded:
-        while self.settle():
-            self.step(self.start())
+    def wants(self) -> bool:
+        """Say whether the network is to be asked again; false when all seeds are settled."""
+        return self.settle()
+
+    def gather(self, images: U8, masks: F32) -> int:
+        """Fill the first rows of `images` and `masks`, (n >= rows, z, y, x), and return how many."""
+        self.active = self.start()
+        self.slots.gather(self.active, images, masks)
+        return len(self.active)
+
+    def take(self, logits: F32) -> None:
+        """Go on with the network's answer (n, z, y, x) to what was gathered last."""
+        self.slots.advance(self.active, logits)
+        self.work.calls += 1
+        self.work.moves += len(self.active)
+        for slot in self.active[self.slots.status[self.active] != slots_of.RUNNING].tolist():
+            self.finish(slot)
+
+    def result(self) -> Flooded:
+        """What came of it; for when `wants` is false."""
         return Flooded(np.maximum(self.labels, 0).astype(np.uint32), tuple(self.objects), self.skipped, self.work)
 
     def settle(self) -> bool:
@@ -195,8 +238,9 @@ class _Unit:
             del self.running[slot]
 
     def unclaim(self, index: int) -> _Filled:
+        """Take a fill out of those that wait for their turn."""
         fill = self.filled.pop(index)
-        if fill.mask is not None and self.network.batch > 1:
+        if fill.mask is not None and self.rows > 1:
             there = self.claimed[fill.box]
             there[there == index + 1] = 0
         return fill
@@ -215,8 +259,7 @@ class _Unit:
             ready = [other for other in ready if other != slot]
             free = [slot]
         while free and (
-            self.turn not in self.running.values()
-            or (len(ready) < self.network.batch and len(self.filled) < _AHEAD * self.network.batch)
+            self.turn not in self.running.values() or (len(ready) < self.rows and len(self.filled) < _AHEAD * self.rows)
         ):
             index = self.choose()
             if index is None:
@@ -225,7 +268,7 @@ class _Unit:
             self.slots.begin(slot, self.seeds[index])
             self.running[slot] = index
             ready.append(slot)
-        return np.array(sorted(ready, key=self.running.__getitem__)[: self.network.batch], np.int64)
+        return np.array(sorted(ready, key=self.running.__getitem__)[: self.rows], np.int64)
 
     def ready(self) -> list[int]:
         """Running slots that no earlier fill is in the way of; one with an earlier fill at its seed is dropped."""
@@ -270,20 +313,6 @@ class _Unit:
             self.behind.setdefault(int(before), []).append(index)
         return None
 
-    def step(self, active: I64) -> None:
-        """One call of the network for some slots, and what follows from it."""
-        self.slots.gather(active)
-        logits = self.network.predict(self.slots.images, self.slots.masks)
-        if logits.shape != self.slots.masks.shape or logits.dtype != np.float32:
-            raise StageError(
-                f"network: wanted logits float32{self.slots.masks.shape}, got {logits.dtype}{logits.shape}"
-            )
-        self.slots.advance(active, np.ascontiguousarray(logits))
-        self.work.calls += 1
-        self.work.moves += len(active)
-        for slot in active[self.slots.status[active] != slots_of.RUNNING].tolist():
-            self.finish(slot)
-
     def finish(self, slot: int) -> None:
         """Take a fill that has stopped out of its slot."""
         status = int(self.slots.status[slot])
@@ -298,7 +327,7 @@ class _Unit:
         mask = None
         if reason in ("complete", "limit"):
             mask = self.slots.held(slot) & (self.labels[box] >= 0)
-            if self.network.batch > 1:
+            if self.rows > 1:
                 there = self.claimed[box]
                 there[mask & ((there == 0) | (there > index + 1))] = index + 1
         low, border, no_tissue, taken = tally[slots_of.LOW : slots_of.TAKEN + 1].tolist()

@@ -50,14 +50,12 @@ class Rules:
 
 
 class Slots:
-    """`count` slots over one image (z, y, x), `batch` of which are stepped at once.
+    """`count` slots over one image (z, y, x).
 
     Memory is 4 bytes per voxel and slot where a fill has been.
     """
 
-    def __init__(
-        self, image: U8, labels: I32, count: int, batch: int, fov_vx: Vec3, deltas_vx: Vec3, rules: Rules
-    ) -> None:
+    def __init__(self, image: U8, labels: I32, count: int, fov_vx: Vec3, deltas_vx: Vec3, rules: Rules) -> None:
         self.image, self.labels, self.rules = image, labels, rules
         self.fov = np.asarray(fov_vx, np.int64)
         self.deltas = np.asarray(deltas_vx, np.int64)
@@ -73,8 +71,6 @@ class Slots:
         self.visited = np.empty((count, most, 3), np.int32)
         self.tally = np.zeros((count, 8), np.int64)
         self.status = np.zeros(count, np.int64)
-        self.images = np.zeros((batch, *fov_vx), np.uint8)
-        self.masks = np.full((batch, *fov_vx), rules.pad, np.float32)
 
     def begin(self, slot: int, seed: I64) -> None:
         """Start a fill at `seed` (z, y, x), which must have a whole field of view around it."""
@@ -84,16 +80,16 @@ class Slots:
         self.tally[slot, ACTIVE] = self.rules.start >= self.rules.segment
         self.status[slot] = RUNNING
 
-    def gather(self, active: I64) -> None:
-        """Fill one row of `images` and `masks` for each of the slots `active`, in their order."""
-        _gather(active, self.position, self.image, self.canvas, self.bits, self.rules.pad, self.images, self.masks)
+    def gather(self, active: I64, images: U8, masks: F32) -> None:
+        """Fill one row of `images` and `masks`, (n, z, y, x), for each of the slots `active`, in their order."""
+        _gather(active, self.position, self.image, self.canvas, self.bits, self.rules.pad, images, masks)
 
     def advance(self, active: I64, logits: F32) -> None:
         """Take the network's answer (batch, z, y, x) for the slots `active`; their `status` says how they go on."""
         r = self.rules
         _advance(
-            active, logits, self.canvas, self.bits, self.labels, self.seeds, self.position, self.deltas, self.done,
-            self.queue, self.visited, self.tally, self.status, r.move, r.segment, r.disco, r.probe_moves,
+            active, logits, self.canvas, self.bits, self.labels, self.seeds, self.position, self.deltas, self.fov,
+            self.done, self.queue, self.visited, self.tally, self.status, r.move, r.segment, r.disco, r.probe_moves,
             r.probe_voxels, r.max_moves,
         )  # fmt: skip
 
@@ -101,7 +97,7 @@ class Slots:
         """Take the next position instead of one that has come to lie in a settled object since it was chosen."""
         self.tally[slot, TAKEN] += 1
         found = _pop(
-            self.canvas[slot], self.labels, self.seeds[slot], self.position[slot], self.deltas, self.masks.shape,
+            self.canvas[slot], self.labels, self.seeds[slot], self.position[slot], self.deltas, self.fov,
             self.done[slot], self.queue[slot], self.tally[slot], self.rules.move,
         )  # fmt: skip
         self.status[slot] = RUNNING if found else COMPLETE
@@ -162,8 +158,8 @@ def _gather(
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _advance(
-    active: I64, logits: F32, canvas: F32, bits: I32, labels: I32, seeds: I64, position: I64, deltas: I64, done: Mask,
-    queue: I32, visited: I32, tally: I64, status: I64, move: np.float32, segment: np.float32, disco: float,
+    active: I64, logits: F32, canvas: F32, bits: I32, labels: I32, seeds: I64, position: I64, deltas: I64, fov: I64,
+    done: Mask, queue: I32, visited: I32, tally: I64, status: I64, move: np.float32, segment: np.float32, disco: float,
     probe_moves: int, probe_voxels: int, max_moves: int,
 ) -> None:  # fmt: skip
     for row in range(len(active)):
@@ -184,7 +180,7 @@ def _advance(
             status[b] = HOPELESS
         elif here[MOVES] == max_moves:
             status[b] = LIMIT
-        elif not _pop(canvas[b], labels, seed, at, deltas, logits.shape, done[b], queue[b], here, move):
+        elif not _pop(canvas[b], labels, seed, at, deltas, fov, done[b], queue[b], here, move):
             status[b] = COMPLETE
 
 
@@ -282,7 +278,7 @@ def _order(place: I64, z: int, y: int, x: int) -> int:
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _pop(
-    canvas: F32, labels: I32, seed: I64, at: I64, deltas: I64, batch_shape: tuple[int, int, int, int],
+    canvas: F32, labels: I32, seed: I64, at: I64, deltas: I64, fov: I64,
     done: Mask, queue: I32, tally: I64, move: np.float32,
 ) -> bool:  # fmt: skip
     """Set `at` to the next position of the queue where a move is allowed; false when there is none.
@@ -298,7 +294,7 @@ def _pop(
         if canvas[z, y, x] < move:
             tally[LOW] += 1
             continue
-        mz, my, mx = batch_shape[1] // 2, batch_shape[2] // 2, batch_shape[3] // 2
+        mz, my, mx = fov[0] // 2, fov[1] // 2, fov[2] // 2
         nz, ny, nx = canvas.shape
         if z < mz or y < my or x < mx or z + mz >= nz or y + my >= ny or x + mx >= nx:
             tally[BORDER] += 1

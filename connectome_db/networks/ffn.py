@@ -11,8 +11,9 @@ depends on the whole window and on nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from connectome_db.errors import ConfigError, StageError
 from connectome_db.networks.architecture import Extent, Triple
 from connectome_db.networks.backend import PREDICTION_THREADS, keras_module, use_threads
+from connectome_db.networks.ffn_jax import planar_answer
 from connectome_db.networks.registry import (
     ARCHITECTURE,
     CARD,
@@ -120,6 +122,12 @@ class FloodNetwork:
     batch: int
     """Rows of every call: the network always computes one shape, so that no row depends on how many there are."""
     model: Any
+    """The keras.Model. Its weights are taken when the first window comes."""
+
+    @cached_property
+    def answer(self) -> Callable[[NDArray[np.uint8], NDArray[np.float32]], Any]:
+        """As `predict`, but what comes back is the backend's, perhaps before it is computed."""
+        return _answering(self.model, self.config)
 
     @property
     def fov_vx(self) -> Triple:
@@ -136,13 +144,29 @@ class FloodNetwork:
         wanted = (self.batch, *self.fov_vx)
         if images.shape != wanted or masks.shape != wanted:
             raise StageError(f"windows: wanted image and mask {wanted}, got {images.shape} and {masks.shape}")
-        stacked = np.empty((*wanted, MASK_CHANNELS), np.float32)
-        stacked[..., 0] = (images.astype(np.float32) - np.float32(self.config.image_mean)) / np.float32(
-            self.config.image_std
-        )
+        answers: NDArray[np.float32] = np.asarray(self.answer(images, masks))
+        return answers
+
+
+def _answering(model: Any, config: FFNConfig) -> Callable[[NDArray[np.uint8], NDArray[np.float32]], Any]:
+    """From images and masks (batch, z, y, x) to new masks: one call of the backend that Keras runs on.
+
+    On JAX that is one compiled program with the weights of the model (`networks.ffn_jax`). On TensorFlow only the
+    network is compiled, without XLA, which is 6-11 times slower on CPUs.
+    """
+    if keras_module().backend.backend() == "jax":
+        weights = {weight.path: np.asarray(weight, np.float32) for weight in model.weights}
+        return planar_answer(weights, config.depth, config.precision, config.image_mean, config.image_std)
+    mean, std = np.float32(config.image_mean), np.float32(config.image_std)
+
+    def step(images: NDArray[np.uint8], masks: NDArray[np.float32]) -> NDArray[np.float32]:
+        stacked = np.empty((*images.shape, MASK_CHANNELS), np.float32)
+        stacked[..., 0] = (images.astype(np.float32) - mean) / std
         stacked[..., 1] = masks
-        update: NDArray[np.float32] = np.asarray(self.model.predict_on_batch(stacked))[..., 0]
+        update: NDArray[np.float32] = np.asarray(model.predict_on_batch(stacked))[..., 0]
         return masks + update
+
+    return step
 
 
 def write_ffn(
