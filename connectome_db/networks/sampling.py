@@ -131,14 +131,14 @@ def _patch(
     def cut(array: NDArray[np.generic]) -> NDArray[np.generic]:
         return np.ascontiguousarray(oriented(_sections(array, start, extent, shifts), code, augment.isotropic))
 
-    outside = np.zeros((0, *config.patch_vx), np.float32)
-    shape_target, shape_weight = outside, outside
+    no_channels = np.zeros((0, *config.patch_vx), np.float32)
+    shape_target, shape_weight = no_channels, no_channels
     image = degrade(cut(volume.image).astype(np.uint8, copy=False), rng, augment)
     if source.masks is None:
         labels = cut(volume.labels)
         if source.descriptors is not None:
-            plain = np.stack([_sections(d, start, extent, shifts) for d in source.descriptors])
-            turned = oriented_descriptors(plain, code, augment.isotropic)
+            plain = _sections(source.descriptors, start, extent, shifts)
+            turned = oriented_descriptors(plain, code, augment.isotropic)  # type: ignore[arg-type]  # as they are stored
             shape_target = turned.astype(np.float32) / np.float32(255)
             shape_weight = np.broadcast_to((labels != 0).astype(np.float32), turned.shape).copy()
         if config.thicken:
@@ -161,12 +161,11 @@ def _patch(
 def _sections(
     array: NDArray[np.generic], start: Sequence[int], extent: Sequence[int], shifts: NDArray[np.int64]
 ) -> NDArray[np.generic]:
-    """Cut `extent` (z, y, x) at `start` out of an array (z, y, x), each section moved by its shift within the array."""
-    sections = []
-    for z in range(extent[0]):
-        y, x = (int(np.clip(start[a] + shifts[z, a - 1], 0, array.shape[a] - extent[a])) for a in (1, 2))
-        sections.append(array[start[0] + z, y : y + extent[1], x : x + extent[2]])
-    return np.stack(sections)
+    """Cut `extent` (z, y, x) at `start` out of (…, z, y, x), each section moved by its shift within the array."""
+    room = np.array(array.shape[-2:]) - extent[1:]
+    corner = np.clip(np.array(start[1:]) + shifts, 0, room).tolist()
+    sections = [array[..., start[0] + z, y : y + extent[1], x : x + extent[2]] for z, (y, x) in enumerate(corner)]
+    return np.stack(sections, axis=-3)
 
 
 def _place(source: Source, config: SamplingConfig, extent: list[int], rng: np.random.Generator) -> list[int]:
