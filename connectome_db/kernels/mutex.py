@@ -38,12 +38,12 @@ SCATTER = np.int64(-7046029254386353131)
 
 @dataclass(frozen=True)
 class MutexOptions:
-    """What attracts and what repels. Affinities and factors 0-1."""
+    """What attracts and what repels."""
 
     repulsion: float
-    """Factor on the strength of long-range edges: 1 as in the paper; lower merges more."""
+    """Factor on the strength of long-range edges: 1 as in the paper; lower merges more, higher splits more."""
     attraction: float
-    """Weaker edges between neighbours join nothing."""
+    """Edges between neighbours of an affinity (0-1) below this join nothing."""
     min_size_vx: int
     """Smaller segments are dissolved and shared out among the others along the strongest edges."""
 
@@ -64,7 +64,7 @@ def mutex_watershed(affinity: U8, offsets: Sequence[Offset], tissue: Mask, optio
         raise ConfigError(f"affinity: wanted the shape {(len(offsets), *tissue.shape)}, got {affinity.shape}")
     attract = np.arange(256, dtype=np.int64)
     attract[: int(np.ceil(options.attraction * 255))] = -1
-    repel = np.floor(options.repulsion * (255 - np.arange(256)) + 0.5).astype(np.int64)
+    repel = np.minimum(np.floor(options.repulsion * (255 - np.arange(256)) + 0.5), 255).astype(np.int64)
     strength = np.stack([attract] * NEIGHBOURS + [repel] * (len(offsets) - NEIGHBOURS))
     edges = _ordered(np.ascontiguousarray(affinity), np.asarray(offsets, np.int64), tissue, strength)
     step = np.asarray(offsets, np.int64) @ np.asarray([tissue.shape[1] * tissue.shape[2], tissue.shape[2], 1])

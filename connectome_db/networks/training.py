@@ -92,7 +92,7 @@ def train(
         _take_over(model, initial)
     optimizer = _optimizer(keras, config)
     optimizer.build(model.trainable_variables)
-    model.compile(optimizer=optimizer, loss=_loss(keras, config.sampling), jit_compile=_compiled(keras))
+    model.compile(optimizer=optimizer, loss=loss_of(keras, config.sampling), jit_compile=_compiled(keras))
     variables = [*model.weights, *optimizer.variables]
     checkpoint = out_folder / CHECKPOINT
     history = _restore(checkpoint, identity, variables) if resume and checkpoint.is_file() else []
@@ -183,8 +183,12 @@ def _weighted_cross_entropy(keras: Any) -> Callable[[Any, Any], Any]:
     return loss
 
 
-def _loss(keras: Any, sampling: SamplingConfig) -> Callable[[Any, Any], Any]:
-    """Cross-entropy of what is yes or no; shape descriptors, if any, by the squared error of their sigmoid."""
+def loss_of(keras: Any, sampling: SamplingConfig) -> Callable[[Any, Any], Any]:
+    """The loss of a task, a function of (truth, logits), both (batch, z, y, x, channels).
+
+    Truth holds the targets of all channels and then their weights. Cross-entropy of what is yes or no; shape
+    descriptors, if any, add the mean squared error of their sigmoid.
+    """
     yes_or_no = _weighted_cross_entropy(keras)
     shapes = descriptors_of(sampling)
     if shapes == 0:

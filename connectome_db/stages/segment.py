@@ -74,10 +74,10 @@ class SegmentParams(Params):
     """Weaker edges are crossed only after every interior has a seed."""
     min_interior_vx: Count = 30
     """A connected interior without a seed of its own becomes a supervoxel from this size on."""
-    mutex_repulsion: Fraction = 1.0
+    mutex_repulsion: Annotated[float, Field(ge=0, le=4)] = 2.0
     """Method "mutex": factor on the strength of long-range affinities, which keep objects apart: lower it when neurites
     are split."""
-    mutex_attraction: Fraction = 0.0
+    mutex_attraction: Fraction = 0.7
     """Method "mutex": weaker edges between neighbours join nothing: raise it when neurites merge."""
     mutex_min_vx: Count = 30
     """Method "mutex": smaller pieces are shared out among their neighbours."""
