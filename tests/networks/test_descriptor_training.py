@@ -90,9 +90,13 @@ def test_the_loss_is_cross_entropy_and_squared_error() -> None:
 
 def test_training_learns_both_tasks_and_affinities_are_picked_by_name(small_config: UNetConfig, tmp_path: Path) -> None:
     losses: list[float] = []
-    chosen = with_descriptors(small_config, steps=80, learning_rate=5e-3, average=0.9)
+    levels = tuple(level.model_copy(update={"features": 12}) for level in small_config.levels)
+    wider = small_config.model_copy(update={"levels": levels})
+    chosen = with_descriptors(wider, steps=150, learning_rate=1e-2, average=0.9)
+    sampling = chosen.sampling.model_copy(update={"descriptor_weight": 20.0, "augment": QUIET})
+    chosen = chosen.model_copy(update={"sampling": sampling})
     train(chosen, [cells(1), cells(2)], tmp_path / "m", lambda _, loss: losses.append(loss))
-    assert np.median(losses[-10:]) < 0.7 * np.median(losses[:5])
+    assert np.median(losses[-10:]) < 0.5 * np.median(losses[:5])
     card = score(tmp_path / "m", [cells(3)])
     assert card["scores_on_held_out_data"][0]["boundary_aff_y1"]["auc"] > 0.9
     assert list(read_card(tmp_path / "m")["channels"])[3:] == list(DESCRIPTORS)
@@ -102,7 +106,7 @@ def test_training_learns_both_tasks_and_affinities_are_picked_by_name(small_conf
     true = shape_descriptors(volume.labels, volume.voxel_nm, SIGMA_NM)
     inside = volume.labels != 0
     for channel, name in ((1, "mean_y"), (2, "mean_x"), (9, "size")):
-        assert np.corrcoef(predicted[3 + channel][inside], true[channel][inside])[0, 1] > 0.4, name
+        assert np.corrcoef(predicted[3 + channel][inside], true[channel][inside])[0, 1] > 0.35, name
     picked = affinities(network, volume.image, Box((0, 0, 0), volume.image.shape))
     assert np.array_equal(picked, np.floor(predicted[:3] * 255 + 0.5))
 
