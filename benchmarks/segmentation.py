@@ -50,7 +50,7 @@ BLOCKS: dict[str, tuple[Vec3, Vec3, Vec3]] = {
 }
 """Core, halo and apron (z, y, x) in voxels: AC3's are the stages' defaults, FIB-25's suit cubic voxels."""
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(6, 21))
-REPULSIONS = (1.0, 1.5, 3.0)
+REPULSIONS = (1.0, 1.2, 1.5, 3.0)
 FFN_FLOPS = 45.8e9 / 550
 """Per voxel, of the published network: operations of one move over the voxels that a move advances (500-600)."""
 
