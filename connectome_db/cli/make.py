@@ -39,10 +39,22 @@ def train(
     threads: Annotated[int, typer.Option(min=1)] = 2,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint, if there is one.")] = True,
     initial: Annotated[Path | None, typer.Option(help="A model folder to start from (fine-tuning).")] = None,
+    lsd: Annotated[
+        bool, typer.Option("--lsd", help="affinity: learn local shape descriptors as well; affinities get better.")
+    ] = False,
+    width: Annotated[
+        int, typer.Option(min=1, max=8, help="Features of every level times this; cost per voxel times its square.")
+    ] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Patches a step.")] = 1,
+    helpers: Annotated[int, typer.Option(min=1, help="Threads that make the next batches.")] = 1,
 ) -> None:
     """Train a 3-D U-Net; writes weights, a model card with scores on held-out data, and a loss curve.
 
-    Example: connectome train affinity --data phantom --out models/mine-affinity --steps 1500
+    Examples:
+
+        connectome train affinity --data phantom --out models/mine-affinity --steps 1500
+
+        connectome train affinity --lsd --data fib25=/data/fib25 --out models/fly-lsd
     """
     from connectome_db.demo import training_split
     from connectome_db.networks.command import train_and_score
@@ -50,7 +62,18 @@ def train(
 
     split = training_split(data, task)
     card = train_and_score(
-        split, out, task=task, steps=steps, seed=seed, threads=threads, resume=resume, initial=initial
+        split,
+        out,
+        task=task,
+        steps=steps,
+        seed=seed,
+        threads=threads,
+        resume=resume,
+        initial=initial,
+        lsd=lsd,
+        width=width,
+        batch=batch,
+        helpers=helpers,
     )
     OUT.print(f"[bold]{model_id(out)}[/]: {out}")
     OUT.print_json(data=card.get("scores_on_held_out_data", []))

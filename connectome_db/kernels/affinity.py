@@ -5,6 +5,7 @@ Turaga et al. 2010 (nearest neighbours); Lee et al. 2017, arXiv:1706.00120 (long
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,6 +25,17 @@ def channel_names(offsets: Sequence[Offset]) -> tuple[str, ...]:
             raise ConfigError(f"offset: wanted one positive step along one axis (z, y, x), got {offset}")
         names.append(f"aff_{moved[0][0]}{moved[0][1]}")
     return tuple(names)
+
+
+def offsets_of(channels: Sequence[str]) -> dict[str, Offset]:
+    """The offset (z, y, x) of each channel that is an affinity, in their order: "aff_y9" -> (0, 9, 0)."""
+    found = {}
+    for name in channels:
+        match = re.fullmatch(r"aff_([zyx])([1-9][0-9]*)", name)
+        if match:
+            z, y, x = (int(match[2]) if axis == match[1] else 0 for axis in "zyx")
+            found[name] = (z, y, x)
+    return found
 
 
 def affinity_targets(

@@ -108,6 +108,17 @@ def supervoxels(affinity: U8, tissue: Mask, voxel_nm: NM3, options: WatershedOpt
     return np.ascontiguousarray(np.maximum(core, 0))
 
 
+def grow(labels: I32, affinity: U8, tissue: Mask) -> I32:
+    """Share out the tissue without a label among the labels int32 (z, y, x), along the strongest edges first.
+
+    Affinities as for `supervoxels`. Tissue that no label reaches through faces stays 0.
+    """
+    padded = np.pad(np.where(tissue, labels, -1).astype(np.int32), 1, constant_values=-1)
+    edges = np.pad(affinity, ((0, 0), (1, 1), (1, 1), (1, 1)))
+    _flood(padded.ravel(), edges.reshape(3, -1), np.asarray(padded.strides) // padded.itemsize, 0)
+    return np.ascontiguousarray(np.maximum(padded[1:-1, 1:-1, 1:-1], 0))
+
+
 @numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]  # numba ships no types
 def _flood(labels: I32, affinity: U8, stride: npt.NDArray[np.int64], floor: int) -> None:  # noqa: PLR0912  # one compiled loop
     """Grow labels > 0 over labels == 0 in place, strongest edge first, first in first out among equals.

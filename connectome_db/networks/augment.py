@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from connectome_db.kernels.shape_descriptors import PAIRS
+
 Share = float
 
 
@@ -56,6 +58,22 @@ def oriented(array: NDArray[np.generic], code: int, isotropic: bool) -> NDArray[
         turn = code >> 4
         array = array.transpose([(0, 1, 2), (1, 2, 0), (2, 0, 1)][turn % 3])
     return array
+
+
+def oriented_descriptors(descriptors: NDArray[np.uint8], code: int, isotropic: bool) -> NDArray[np.uint8]:
+    """Turn stored shape descriptors (10, z, y, x) as `oriented` turns their labels: their values have directions.
+
+    A flipped axis turns the mean offset along it, and its correlations with the others, into 1 minus themselves.
+    """
+    # Where each axis of the result was before; seen from an array whose extents name its axes.
+    source = [n - 1 for n in oriented(np.empty((1, 2, 3), np.bool_), code, isotropic).shape]
+    flipped = [bool(code >> axis & 1) for axis in source]
+    pair = {frozenset(axes): channel for channel, axes in enumerate(PAIRS, 3)}
+    channels = [(axis, flip) for axis, flip in zip(source, flipped, strict=True)]
+    channels += [(pair[frozenset((source[a], source[b]))], flipped[a] != flipped[b]) for a, b in PAIRS]
+    channels.append((len(descriptors) - 1, False))
+    turned = [oriented(descriptors[channel], code, isotropic) for channel, _ in channels]
+    return np.stack([255 - t if flip else t for t, (_, flip) in zip(turned, channels, strict=True)]).astype(np.uint8)
 
 
 def section_shifts(rng: np.random.Generator, sections: int, config: AugmentConfig) -> NDArray[np.int64]:

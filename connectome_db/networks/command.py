@@ -30,14 +30,21 @@ def train_and_score(
     resume: bool = True,
     initial: Path | None = None,
     show_progress: bool = True,
+    lsd: bool = False,
+    width: int = 1,
+    batch: int = 1,
+    helpers: int = 1,
 ) -> dict[str, Any]:
     """Train on `split.train`, score on `split.test`, write the model folder `out`; return its card.
 
     `config` None takes the defaults for the task and the voxel size of the data, with `steps` and `seed`. An
     interrupted call with the same arguments goes on where it stopped, unless `resume` is false. `initial`: a model
-    folder whose fitting weights are the start, instead of random ones.
+    folder whose fitting weights are the start, instead of random ones. `lsd`, `width`, `batch`: see
+    `presets.default_training`; `helpers`: see `training.train`.
     """
-    chosen = config or default_training(task, split.train[0].voxel_nm, steps=steps, seed=seed)
+    chosen = config or default_training(
+        task, split.train[0].voxel_nm, steps=steps, seed=seed, lsd=lsd, width=width, batch=batch
+    )
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -53,7 +60,17 @@ def train_and_score(
             bar.update(row, completed=done, loss=loss)
 
         card = {"source": split.source, "code": _git_revision()}
-        train(chosen, split.train, out, advance, threads=threads, resume=resume, initial=initial, card=card)
+        train(
+            chosen,
+            split.train,
+            out,
+            advance,
+            threads=threads,
+            helpers=helpers,
+            resume=resume,
+            initial=initial,
+            card=card,
+        )
     return score(out, split.test)
 
 
@@ -73,7 +90,7 @@ def score(folder: Path, volumes: Sequence[TrainingVolume]) -> dict[str, Any]:
 def _git_revision() -> str:
     """The commit of the code that trains, "+changes" where files differ from it; "unknown" outside a checkout."""
     here = Path(__file__).parent
-    kernels = [f"../kernels/{name}.py" for name in ("affinity", "cleft", "normalise")]
+    kernels = [f"../kernels/{name}.py" for name in ("affinity", "cleft", "normalise", "shape_descriptors")]
 
     def git(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)

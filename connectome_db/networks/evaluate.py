@@ -54,7 +54,7 @@ def affinity_scores(network: Network, volume: TrainingVolume, crop_vx: int = 512
     middle = tuple(
         slice(max(0, (n - crop_vx) // 2), max(0, (n - crop_vx) // 2) + crop_vx) for n in volume.labels.shape[1:]
     )
-    labels = _pieces(volume.labels[:, middle[0], middle[1]])
+    labels = connected_pieces(volume.labels[:, middle[0], middle[1]])
     fragments = watershed_fragments(affinity[:, :, middle[0], middle[1]], volume.voxel_nm)
     scores["fragments_adapted_rand_error"] = _adapted_rand_error(labels, fragments)
     best: dict[str, float] = {}
@@ -73,7 +73,7 @@ def affinity_scores(network: Network, volume: TrainingVolume, crop_vx: int = 512
     return {**scores, **best}
 
 
-def _pieces(labels: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+def connected_pieces(labels: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
     """Each 26-connected piece of each label under its own number; 0 stays 0."""
     _, dense = np.unique(labels, return_inverse=True)
     number = dense.reshape(labels.shape).astype(np.uint32) + np.uint32(1)

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from connectome_db.errors import SourceError
 from connectome_db.kernels.affinity import Offset, affinity_targets, thicken_boundaries
 from connectome_db.kernels.cleft import CLEFT_CHANNELS, cleft_targets, known_negatives
-from connectome_db.networks.augment import AugmentConfig, degrade, oriented, section_shifts
+from connectome_db.kernels.shape_descriptors import DESCRIPTORS, grid_step, stored_descriptors
+from connectome_db.networks.augment import AugmentConfig, degrade, oriented, oriented_descriptors, section_shifts
 from connectome_db.networks.datasets import TrainingVolume
 
 Task = Literal["affinity", "cleft"]
@@ -32,6 +33,11 @@ class SamplingConfig(BaseModel):
     """Affinity task: the offset (z, y, x) of each output channel."""
     auxiliary_weight: float = Field(default=0.3, ge=0)
     """Affinity task: weight of channels after the third, which help learning but are not needed downstream."""
+    descriptor_sigma_nm: float | None = Field(default=None, gt=0)
+    """Affinity task: learn local shape descriptors in a window of this standard deviation as well, in 10 channels after
+    the affinities (`kernels.shape_descriptors`); None: affinities alone."""
+    descriptor_weight: float = Field(default=5.0, ge=0)
+    """Weight of the descriptors' mean squared error beside the cross-entropy of the affinities."""
     thicken: bool = False
     """Affinity task: make the boundary between touching labels two voxels wide (truth without a boundary label)."""
     balance: float = Field(default=0.5, ge=0, le=1)
@@ -52,6 +58,8 @@ class Source:
     """(z, y, x) weight in the loss; None: 1 everywhere."""
     centres: NDArray[np.int64]
     """Cleft task: (n, 3) voxels inside clefts; (0, 3) for the affinity task."""
+    descriptors: NDArray[np.uint8] | None = None
+    """Affinity task with shape descriptors: (10, z, y, x), 255 = 1."""
 
 
 def prepare(volume: TrainingVolume, config: SamplingConfig) -> Source:
@@ -61,7 +69,11 @@ def prepare(volume: TrainingVolume, config: SamplingConfig) -> Source:
     weight = None if volume.valid is None else volume.valid.astype(np.float32)
     none = np.zeros((0, 3), np.int64)
     if config.task == "affinity":
-        return Source(volume, None, weight, none)
+        sigma_nm, voxel_nm = config.descriptor_sigma_nm, volume.voxel_nm
+        if sigma_nm is None:
+            return Source(volume, None, weight, none)
+        shape = stored_descriptors(volume.labels, voxel_nm, sigma_nm, grid_step(voxel_nm, sigma_nm))
+        return Source(volume, None, weight, none, shape)
     if volume.synapses is None:
         raise SourceError(f"{volume.name}: the cleft task needs synapses, this volume lists none")
     masks = cleft_targets(volume.labels, volume.synapses, volume.voxel_nm, volume.clefts)
@@ -76,7 +88,15 @@ def prepare(volume: TrainingVolume, config: SamplingConfig) -> Source:
 
 def channels_of(config: SamplingConfig) -> int:
     """Number of output channels of the task."""
-    return len(config.offsets) if config.task == "affinity" else len(CLEFT_CHANNELS)
+    if config.task == "cleft":
+        return len(CLEFT_CHANNELS)
+    return len(config.offsets) + descriptors_of(config)
+
+
+def descriptors_of(config: SamplingConfig) -> int:
+    """How many of the last output channels are shape descriptors: numbers to hit, where the others are yes or no."""
+    wanted = config.task == "affinity" and config.descriptor_sigma_nm is not None
+    return len(DESCRIPTORS) if wanted else 0
 
 
 def batch_at(
@@ -109,15 +129,18 @@ def _patch(
     shifts = section_shifts(rng, extent[0], augment)
 
     def cut(array: NDArray[np.generic]) -> NDArray[np.generic]:
-        sections = []
-        for z in range(extent[0]):
-            y, x = (int(np.clip(start[a] + shifts[z, a - 1], 0, shape[a] - extent[a])) for a in (1, 2))
-            sections.append(array[start[0] + z, y : y + extent[1], x : x + extent[2]])
-        return np.ascontiguousarray(oriented(np.stack(sections), code, augment.isotropic))
+        return np.ascontiguousarray(oriented(_sections(array, start, extent, shifts), code, augment.isotropic))
 
+    no_channels = np.zeros((0, *config.patch_vx), np.float32)
+    shape_target, shape_weight = no_channels, no_channels
     image = degrade(cut(volume.image).astype(np.uint8, copy=False), rng, augment)
     if source.masks is None:
         labels = cut(volume.labels)
+        if source.descriptors is not None:
+            plain = _sections(source.descriptors, start, extent, shifts)
+            turned = oriented_descriptors(plain, code, augment.isotropic)  # type: ignore[arg-type]  # as they are stored
+            shape_target = turned.astype(np.float32) / np.float32(255)
+            shape_weight = np.broadcast_to((labels != 0).astype(np.float32), turned.shape).copy()
         if config.thicken:
             labels = thicken_boundaries(labels)  # type: ignore[arg-type]  # integer in, integer out
         target, valid = affinity_targets(labels, config.offsets)  # type: ignore[arg-type]  # as above
@@ -127,9 +150,22 @@ def _patch(
         target = np.stack([cut(mask) for mask in source.masks]).astype(np.bool_, copy=False)
         weight = np.ones(target.shape, np.float32)
     if source.weight is not None:
-        weight *= cut(source.weight).astype(np.float32, copy=False)
+        known = cut(source.weight).astype(np.float32, copy=False)
+        weight *= known
+        shape_weight = shape_weight * known
     weight *= _balance(target, weight, config.balance)
-    return image, np.moveaxis(np.concatenate([target.astype(np.float32), weight]), 0, -1)
+    parts = [target.astype(np.float32), shape_target, weight, shape_weight]
+    return image, np.moveaxis(np.concatenate(parts), 0, -1)
+
+
+def _sections(
+    array: NDArray[np.generic], start: Sequence[int], extent: Sequence[int], shifts: NDArray[np.int64]
+) -> NDArray[np.generic]:
+    """Cut `extent` (z, y, x) at `start` out of (…, z, y, x), each section moved by its shift within the array."""
+    room = np.array(array.shape[-2:]) - extent[1:]
+    corner = np.clip(np.array(start[1:]) + shifts, 0, room).tolist()
+    sections = [array[..., start[0] + z, y : y + extent[1], x : x + extent[2]] for z, (y, x) in enumerate(corner)]
+    return np.stack(sections, axis=-3)
 
 
 def _place(source: Source, config: SamplingConfig, extent: list[int], rng: np.random.Generator) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from connectome_db.errors import ConfigError
+from connectome_db.kernels.shape_descriptors import DESCRIPTORS
 from connectome_db.networks.architecture import UNetConfig, alignment_vx
 from connectome_db.networks.backend import PREDICTION_THREADS, keras_module, use_threads
 from connectome_db.networks.datasets import TrainingVolume
 from connectome_db.networks.registry import model_id, read_weights, write_model
-from connectome_db.networks.sampling import SamplingConfig, batch_at, channels_of, prepare
+from connectome_db.networks.sampling import SamplingConfig, batch_at, channels_of, descriptors_of, prepare
 from connectome_db.networks.unet import build
 
 CHECKPOINT = "checkpoint.npz"
@@ -64,6 +66,7 @@ def train(
     progress: Progress | None = None,
     *,
     threads: int = PREDICTION_THREADS,
+    helpers: int = 1,
     resume: bool = True,
     initial: Path | None = None,
     card: dict[str, Any] | None = None,
@@ -73,7 +76,8 @@ def train(
     A checkpoint is kept in out_folder every `checkpoint_every` steps; with `resume` an interrupted training goes on
     from it (one made with other parameters or data is a ConfigError) and removes it at the end. `initial`: a model
     folder to start from; weights of equal name and shape are taken over, the others (such as another task's last
-    layer) start anew. `card` is merged into the model card.
+    layer) start anew. `card` is merged into the model card. `threads`: of TensorFlow on the CPU. `helpers`: threads
+    that make the next batches meanwhile; more of them let a fast device wait less and change no number.
     """
     if not volumes:
         raise ConfigError("volumes: wanted at least one training volume, got none")
@@ -88,7 +92,7 @@ def train(
         _take_over(model, initial)
     optimizer = _optimizer(keras, config)
     optimizer.build(model.trainable_variables)
-    model.compile(optimizer=optimizer, loss=_weighted_cross_entropy(keras), jit_compile=False)
+    model.compile(optimizer=optimizer, loss=loss_of(keras, config.sampling), jit_compile=_compiled(keras))
     variables = [*model.weights, *optimizer.variables]
     checkpoint = out_folder / CHECKPOINT
     history = _restore(checkpoint, identity, variables) if resume and checkpoint.is_file() else []
@@ -97,11 +101,11 @@ def train(
         return batch_at(sources, config.sampling, config.seed, step)
 
     mean, std = np.float32(config.network.image_mean), np.float32(config.network.image_std)
-    with ThreadPoolExecutor(1) as helper:  # the next batch is made while the network works on this one
-        following = helper.submit(make, len(history))
+    with ThreadPoolExecutor(helpers) as helper:  # the next batches are made while the network works on this one
+        ahead = deque(helper.submit(make, len(history) + i) for i in range(helpers))
         for step in range(len(history), config.steps):
-            image, truth = following.result()
-            following = helper.submit(make, step + 1)
+            image, truth = ahead.popleft().result()
+            ahead.append(helper.submit(make, step + helpers))
             scaled = (image.astype(np.float32) - mean) / std
             loss = float(model.train_on_batch(scaled[..., None], truth))
             if not np.isfinite(loss):
@@ -179,6 +183,35 @@ def _weighted_cross_entropy(keras: Any) -> Callable[[Any, Any], Any]:
     return loss
 
 
+def loss_of(keras: Any, sampling: SamplingConfig) -> Callable[[Any, Any], Any]:
+    """The loss of a task, a function of (truth, logits), both (batch, z, y, x, channels).
+
+    Truth holds the targets of all channels and then their weights. Cross-entropy of what is yes or no; shape
+    descriptors, if any, add the mean squared error of their sigmoid.
+    """
+    yes_or_no = _weighted_cross_entropy(keras)
+    shapes = descriptors_of(sampling)
+    if shapes == 0:
+        return yes_or_no
+    ops = keras.ops
+
+    def loss(truth: Any, logits: Any) -> Any:
+        channels = logits.shape[-1]
+        first = channels - shapes
+        logits = ops.cast(logits, "float32")
+        crossed = ops.concatenate([truth[..., :first], truth[..., channels : channels + first]], -1)
+        target, weight = truth[..., first:channels], truth[..., channels + first :]
+        squared = ops.sum(weight * ops.square(ops.sigmoid(logits[..., first:]) - target)) / (ops.sum(weight) + 1e-6)
+        return yes_or_no(crossed, logits[..., :first]) + sampling.descriptor_weight * squared
+
+    return loss
+
+
+def _compiled(keras: Any) -> bool:
+    """JAX has no graph but the compiled one: without it every operation is a call of its own."""
+    return bool(keras.backend.backend() == "jax")
+
+
 def _save(path: Path, identity: str, variables: Sequence[Any], history: Sequence[float]) -> None:
     arrays = {f"v{i:04d}": np.asarray(variable) for i, variable in enumerate(variables)}
     partial = path.with_suffix(".partial.npz")
@@ -214,9 +247,13 @@ def _card(config: TrainConfig, volumes: Sequence[TrainingVolume], model: Any, mo
 
 def _meanings(config: TrainConfig) -> list[str]:
     if config.sampling.task == "affinity":
+        sigma_nm, shapes = config.sampling.descriptor_sigma_nm, DESCRIPTORS[: descriptors_of(config.sampling)]
         return [
-            f"probability that voxels v and v - {list(offset)} (z, y, x) are in one object"
-            for offset in config.sampling.offsets
+            *(
+                f"probability that voxels v and v - {list(offset)} (z, y, x) are in one object"
+                for offset in config.sampling.offsets
+            ),
+            *(f"local shape descriptor {name}, window of {sigma_nm:g} nm" for name in shapes),
         ]
     return [
         "probability of a synaptic cleft",

@@ -21,14 +21,17 @@ from pydantic import Field
 from connectome_db import ids, plans
 from connectome_db.errors import StageError
 from connectome_db.geometry import Box, Vec3
+from connectome_db.kernels.affinity import offsets_of
 from connectome_db.kernels.bridge import bridge
 from connectome_db.kernels.local_contrast import equalise
+from connectome_db.kernels.mutex import MutexOptions, mutex_watershed
 from connectome_db.kernels.runs import encode
 from connectome_db.kernels.watershed import WatershedOptions, supervoxels
 from connectome_db.schema.segmentation import APRON, SUPERVOXEL
 from connectome_db.spec import Block, Found, Network, Params, Plan, Result, Rows, Stage, Volume
 
 IMAGE, MASK = "render.image", "mask.mask"
+NEIGHBOURS = ("aff_z1", "aff_y1", "aff_x1")
 U8 = npt.NDArray[np.uint8]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Length = Annotated[float, Field(gt=0)]
@@ -49,8 +52,9 @@ class SegmentParams(Params):
     """Context (z, y, x) read on each side: the network's margin plus about 100 nm of tissue."""
     apron_vx: tuple[Extent, Extent, Extent] = (2, 8, 8)
     """Thickness (z, y, x) of the slabs beyond the upper faces that are compared with the neighbours' own result."""
-    method: Literal["affinity"] = "affinity"
-    """How labels are made from the image."""
+    method: Literal["affinity", "mutex"] = "affinity"
+    """How labels are made from the image: "affinity" is a seeded watershed that splits too much on purpose, and leaves
+    merging to `agglomerate`; "mutex" is the mutex watershed, which uses the network's long-range affinities as well."""
     bridge_sections: Count = 2
     """Up to this many missing sections are filled with the nearest one, so that neurites go on; 0 = never."""
     equalise_px: Annotated[float, Field(ge=0)] = 0.0
@@ -70,6 +74,13 @@ class SegmentParams(Params):
     """Weaker edges are crossed only after every interior has a seed."""
     min_interior_vx: Count = 30
     """A connected interior without a seed of its own becomes a supervoxel from this size on."""
+    mutex_repulsion: Annotated[float, Field(ge=0, le=4)] = 2.0
+    """Method "mutex": factor on the strength of long-range affinities, which keep objects apart: lower it when neurites
+    are split."""
+    mutex_attraction: Fraction = 0.7
+    """Method "mutex": weaker edges between neighbours join nothing: raise it when neurites merge."""
+    mutex_min_vx: Count = 30
+    """Method "mutex": smaller pieces are shared out among their neighbours."""
 
 
 def plan(found: Found, params: SegmentParams) -> Plan:
@@ -92,8 +103,11 @@ def compute(block: Block[SegmentParams]) -> Result:
     image, tissue = bridge(block.arrays[IMAGE], block.arrays[MASK], params.bridge_sections)
     if params.equalise_px:
         image = equalise(image, params.equalise_px)
-    affinity = affinities(block.model, image, box)
-    labels = segment(affinity, tissue, block)
+    names: tuple[str, ...] = NEIGHBOURS
+    if params.method == "mutex":
+        names += tuple(n for n in offsets_of(block.model.channels) if n not in NEIGHBOURS)
+    affinity = affinities(block.model, image, box, names)
+    labels = segment(affinity, names, tissue, block)
     inside = core.slices(box.lo)
     present, first = np.unique(labels[inside], return_index=True)
     present, first = present[present != 0], first[present != 0]
@@ -102,7 +116,7 @@ def compute(block: Block[SegmentParams]) -> Result:
     local[present] = np.arange(1, len(present) + 1, dtype=np.uint32)
     minted = np.zeros(len(local), np.uint64)
     minted[present] = ids.mint_at(block.unit.code, voxels, params.block_vx)  # by its first voxel in the core
-    core_affinity = affinity[(slice(None), *inside)]
+    core_affinity = affinity[(slice(0, 3), *inside)]
     local_core = local[labels[inside]]
     return {
         "supervoxels": minted[labels[inside]],
@@ -114,8 +128,12 @@ def compute(block: Block[SegmentParams]) -> Result:
     }
 
 
-def segment(affinity: U8, tissue: npt.NDArray[np.bool_], block: Block[SegmentParams]) -> npt.NDArray[np.int32]:
+def segment(
+    affinity: U8, names: tuple[str, ...], tissue: npt.NDArray[np.bool_], block: Block[SegmentParams]
+) -> npt.NDArray[np.int32]:
     """Labels int32 (z, y, x) of what the block reads, 0 = background, by the method that the parameters name.
+
+    `names` are those of the channels of `affinity`.
 
     A method that works on the image itself, such as a flood-filling network, gets its branch here.
     """
@@ -132,15 +150,32 @@ def segment(affinity: U8, tissue: npt.NDArray[np.bool_], block: Block[SegmentPar
                 min_interior_vx=params.min_interior_vx,
             )
             return supervoxels(affinity, tissue, block.voxel_nm, options)
+        case "mutex":
+            offsets = tuple(offsets_of(names).values())
+            if len(offsets) == len(NEIGHBOURS):
+                raise StageError(
+                    f"model {block.model.model_id}: the method 'mutex' wants long-range affinities such as aff_y9, got "
+                    f"the channels {', '.join(block.model.channels)}; name another model, or use the method 'affinity'"
+                )
+            return mutex_watershed(
+                affinity,
+                offsets,
+                tissue,
+                MutexOptions(
+                    repulsion=params.mutex_repulsion,
+                    attraction=params.mutex_attraction,
+                    min_size_vx=params.mutex_min_vx,
+                ),
+            )
 
 
-def affinities(network: Network, image: U8, box: Box) -> U8:
-    """Affinity uint8 (3, z, y, x) to the lower neighbour on z, y, x; 255 = surely the same object.
+def affinities(network: Network, image: U8, box: Box, wanted: tuple[str, ...] = NEIGHBOURS) -> U8:
+    """Affinity uint8 (c, z, y, x) of the channels `wanted`, the lower neighbours on z, y, x unless given; 255 = surely
+    the same object.
 
     Rounded to 8 bits at once: differences in the last bits of a network's output do not reach the labels. The image is
     mirrored outwards from the start of `box` to the network's lattice, so that all blocks see one lattice.
     """
-    wanted = ("aff_z1", "aff_y1", "aff_x1")
     absent = [name for name in wanted if name not in network.channels]
     if absent:
         raise StageError(

@@ -43,6 +43,23 @@ def test_same_block_twice_same_digest_and_inputs_untouched(done, stage):
         assert digests(stage, second, stage.compute(second)) == one
 
 
+@pytest.mark.parametrize("method", ["affinity", "mutex"])
+def test_every_method_of_segment_same_block_twice_same_digest(done, method):
+    stage = next(s for s in STAGES if s.name == "segment")
+    prepared = prepare.prepare(done, stage)
+    network = load_network(prepared.model(0).folder)
+    params = prepared.params(0).model_copy(update={"method": method})
+    found = []
+    for _ in range(2):
+        block = BlockReader(done, stage, prepared.plan, prepared.inputs, network).block(0, params)
+        before = {n: array_digest(a) for n, a in block.arrays.items()}
+        result = stage.compute(block)
+        found.append(digests(stage, block, result))
+        assert {n: array_digest(a) for n, a in block.arrays.items()} == before
+    assert found[0] == found[1]
+    assert set(result["supervoxel"]["origin"].to_pylist()) == {method}
+
+
 @pytest.mark.parametrize("stage", STAGES, ids=lambda s: s.name)
 def test_what_a_unit_makes_is_what_is_stored(done, stage):
     """The parts ledger holds the digest of the unit's own rows and voxels."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cc3d
 import h5py
@@ -44,16 +45,18 @@ def reconstruct(
     noise: float = 0.0,
     mask: np.ndarray | None = None,
     reverse: bool = False,
+    network: TruthAffinity | None = None,
+    **more: Any,
 ) -> Memory:
     image = colour(labels)
     bounds = Box(origin, (origin[0] + image.shape[0], origin[1] + image.shape[1], origin[2] + image.shape[2]))
     tissue = np.zeros(image.shape, np.uint8) if mask is None else mask
     memory = Memory(voxel_nm, {"render.image": image, "mask.mask": tissue}, bounds)
     halo, apron = (8, 16, 16), (4, 8, 8)
-    params = segment_stage.SegmentParams(block_vx=block_vx, halo_vx=halo, apron_vx=apron)
+    params = segment_stage.SegmentParams(block_vx=block_vx, halo_vx=halo, apron_vx=apron, **more)
     count = len(segment_stage.plan(Found(voxel_nm, memory.extents), params))
     order = list(reversed(range(count))) if reverse else []
-    memory.run(segment_stage.STAGE, params, TruthAffinity(noise), order)
+    memory.run(segment_stage.STAGE, params, network or TruthAffinity(noise), order)
     memory.run(overlap_stage.STAGE, overlap_stage.OverlapParams(block_vx=block_vx, depth_vx=apron))
     memory.run(reconcile_stage.STAGE, reconcile_stage.ReconcileParams())
     memory.run(score_stage.STAGE, score_stage.ScoreParams(block_vx=block_vx), order=order)
@@ -91,6 +94,31 @@ def test_noisy_affinities_are_agglomerated_without_false_merges() -> None:
     memory = reconstruct(tubes(), (30.0, 8.0, 8.0), noise=0.2)
     found = adapted_rand(overlap(mapped(memory, "object"), truth))
     assert found.error <= 0.02
+
+
+LONG = ("aff_y6", "aff_x1", "aff_z1", "aff_z2", "aff_y1", "aff_x6")
+
+
+def test_the_mutex_watershed_reproduces_the_whole_volume_from_blocks() -> None:
+    truth = cc3d.connected_components(tubes(), connectivity=6)
+    network = TruthAffinity(0.2, channels=LONG)
+    memory = reconstruct(tubes(), (30.0, 8.0, 8.0), network=network, method="mutex")
+    assert adapted_rand(overlap(mapped(memory, "object"), truth)).error <= 0.002
+    assert set(memory.tables["segment.supervoxel"]["origin"].to_pylist()) == {"mutex"}
+    again = reconstruct(tubes(), (30.0, 8.0, 8.0), network=network, method="mutex", reverse=True)
+    for name, volume in memory.volumes.items():
+        assert np.array_equal(volume, again.volumes[name]), name
+    for name, table in memory.tables.items():
+        assert table.equals(again.tables[name]), name
+    plain = reconstruct(tubes(), (30.0, 8.0, 8.0), network=network)
+    for axis in "zyx":
+        name = f"segment.affinity_{axis}"
+        assert np.array_equal(memory.volumes[name], plain.volumes[name])
+
+
+def test_the_mutex_watershed_wants_long_range_affinities() -> None:
+    with pytest.raises(StageError, match="wants long-range affinities such as aff_y9"):
+        reconstruct(tubes((16, 64, 64)), (30.0, 8.0, 8.0), method="mutex")
 
 
 def test_supervoxel_rows_describe_the_voxels(tubes_memory: Memory) -> None:

@@ -36,14 +36,14 @@ class TruthAffinity:
     alignment_vx: tuple[int, int, int] = (1, 4, 4)
 
     def predict(self, image: np.ndarray) -> np.ndarray:
-        out = np.zeros((3, *image.shape), np.float32)
+        out = np.zeros((len(self.channels), *image.shape), np.float32)
         rng = np.random.default_rng(int(image.sum()))
         for k, name in enumerate(self.channels):
-            axis = "zyx".index(name[4])
+            axis, step = "zyx".index(name[4]), int(name[5:])
             a = np.moveaxis(image, axis, 0)
             same = np.zeros(a.shape, np.float32)
-            same[1:] = (a[1:] == a[:-1]) & (a[1:] > 0)
-            same[:1] = a[:1] > 0
+            same[step:] = (a[step:] == a[:-step]) & (a[step:] > 0)
+            same[:step] = a[:step] > 0
             out[k] = np.moveaxis(same, 0, axis)
         if self.noise:
             out += rng.normal(0, self.noise, out.shape).astype(np.float32)

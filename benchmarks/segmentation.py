@@ -1,0 +1,324 @@
+"""What a segmentation costs and how good it is: methods side by side on held-out parts of real volumes.
+
+    python -m benchmarks.segmentation --data SHARED_DATA --out segmentation.png [--only fib25|ac3]
+        [--model fib25=FOLDER ...] [--labels fib25=FILE.npz ...] [--crop 512]
+
+Held-out parts: `fib25` z 100-139 and `ac3` z 28-39, of both the middle `--crop` voxels of y and x; what comes before is
+what the networks learnt from. `--model` adds a network (its folder), such as one that learnt shape descriptors.
+`--labels` adds labels made elsewhere for exactly the held-out part: an .npz of `labels` (z, y, x; 0 = nothing),
+`flops` (of the whole part), `seconds` (0 = not measured) and `name`.
+
+Affinities go through the stages `segment`, `overlap`, `reconcile`, `score` and `agglomerate`, in blocks with halos.
+Every network is tried with both methods of `segment`, each with the stages' default parameters, and with those that
+scored best on as many sections of the training part, right before the held-out ones. Truth is scored by connected
+pieces, without voxels of label 0. "all": voxels without a segment count as one more object; "covered": not at all.
+
+Operations are those of the network, with its halo. Seconds are wall time on this machine, of the network and of all
+stages; a network runs once, and both methods are charged for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from connectome_db.geometry import Box, Vec3
+from connectome_db.kernels.metrics import adapted_rand, overlap, variation_of_information
+from connectome_db.networks.architecture import flops_per_voxel
+from connectome_db.networks.datasets import TrainingVolume, load_split
+from connectome_db.networks.evaluate import connected_pieces
+from connectome_db.networks.inference import Network, load_network
+from connectome_db.networks.registry import find_model
+from connectome_db.spec import NM3
+from connectome_db.stages import agglomerate, reconcile, score, segment
+from connectome_db.stages import overlap as faces
+from tests.stages.memory import Memory
+
+BLOCKS: dict[str, tuple[Vec3, Vec3, Vec3]] = {
+    "fib25": ((40, 128, 128), (16, 32, 32), (8, 8, 8)),
+    "ac3": ((16, 128, 128), (4, 32, 32), (2, 8, 8)),
+}
+"""Core, halo and apron (z, y, x) in voxels: AC3's are the stages' defaults, FIB-25's suit cubic voxels."""
+THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(6, 21))
+REPULSIONS = (1.0, 1.2, 1.5, 3.0)
+FFN_FLOPS = 45.8e9 / 550
+"""Per voxel, of the published network: operations of one move over the voxels that a move advances (500-600)."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A box of image with truth by connected pieces."""
+
+    image: np.ndarray
+    truth: np.ndarray
+    voxel_nm: NM3
+
+
+@dataclass
+class Charged:
+    """A network that answers every image once, and keeps what that cost."""
+
+    network: Network
+    answers: dict[str, tuple[np.ndarray, float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    voxels: int = 0
+
+    def __post_init__(self) -> None:
+        self.model_id, self.channels = self.network.model_id, self.network.channels
+        self.alignment_vx, self.margin_vx = self.network.alignment_vx, self.network.margin_vx
+
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        key = hashlib.sha256(image.tobytes()).hexdigest()
+        if key not in self.answers:
+            start = time.perf_counter()
+            self.answers[key] = self.network.predict(image), time.perf_counter() - start
+        answer, seconds = self.answers[key]
+        self.seconds += seconds
+        self.voxels += image.size
+        return answer
+
+    def paid(self) -> tuple[float, int]:
+        """Seconds and voxels since the last call."""
+        found = self.seconds, self.voxels
+        self.seconds, self.voxels = 0.0, 0
+        return found
+
+
+@dataclass(frozen=True)
+class Score:
+    rand_all: float
+    rand_covered: float
+    split: float
+    merge: float
+    split_covered: float
+    merge_covered: float
+    coverage: float
+
+
+@dataclass(frozen=True)
+class Row:
+    dataset: str
+    name: str
+    setting: str
+    mflop: float
+    network_vps: float
+    total_vps: float
+    score: Score
+
+
+def scored(labels: np.ndarray, truth: np.ndarray) -> Score:
+    everything, covered = overlap(labels, truth), overlap(labels, truth, ignore_seg=0)
+    both = [variation_of_information(shared) for shared in (everything, covered)]
+    return Score(
+        adapted_rand(everything).error,
+        adapted_rand(covered).error,
+        both[0].split,
+        both[0].merge,
+        both[1].split,
+        both[1].merge,
+        float((labels[truth != 0] != 0).mean()),
+    )
+
+
+def part_of(volume: TrainingVolume, crop: int, sections: slice) -> Part:
+    low = [max(0, (n - crop) // 2) for n in volume.image.shape[1:]]
+    cut = (sections, slice(low[0], low[0] + crop), slice(low[1], low[1] + crop))
+    return Part(np.ascontiguousarray(volume.image[cut]), connected_pieces(volume.labels[cut]), volume.voxel_nm)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Supervoxels of one part up to their scored contacts, and what they cost in seconds."""
+
+    memory: Memory
+    network_s: float
+    other_s: float
+    read_vx: int
+
+
+def pieces_of(part: Part, blocks: tuple[Vec3, Vec3, Vec3], network: Charged, params: dict[str, object]) -> Pieces:
+    block, halo, apron = blocks
+    bounds = Box((0, 0, 0), part.image.shape)
+    memory = Memory(
+        part.voxel_nm, {"render.image": part.image, "mask.mask": np.zeros(part.image.shape, np.uint8)}, bounds
+    )
+    network.paid()
+    answered = sum(seconds for _, seconds in network.answers.values())
+    start = time.perf_counter()
+    memory.run(
+        segment.STAGE,
+        segment.SegmentParams(block_vx=block, halo_vx=halo, apron_vx=apron, **params),
+        network,
+    )
+    memory.run(faces.STAGE, faces.OverlapParams(block_vx=block, depth_vx=apron))
+    memory.run(reconcile.STAGE, reconcile.ReconcileParams())
+    memory.run(score.STAGE, score.ScoreParams(block_vx=block))
+    wall = time.perf_counter() - start
+    spent = sum(seconds for _, seconds in network.answers.values()) - answered
+    seconds, voxels = network.paid()
+    return Pieces(memory, seconds, wall - spent, voxels)
+
+
+def objects_of(pieces: Pieces, **params: float) -> tuple[np.ndarray, float]:
+    """Labels of the objects, and the seconds that merging took."""
+    start = time.perf_counter()
+    pieces.memory.run(agglomerate.STAGE, agglomerate.AgglomerateParams(**params))
+    seconds = time.perf_counter() - start
+    member = pieces.memory.tables["agglomerate.member"].sort_by("supervoxel")
+    names, owner = member["supervoxel"].to_numpy(), member["object"].to_numpy()
+    labels = pieces.memory.volumes["segment.supervoxels"]
+    inside = labels != 0
+    out = np.zeros(labels.shape, np.uint64)
+    out[inside] = owner[np.searchsorted(names, labels[inside])]
+    return out, seconds
+
+
+def rows_of(dataset: str, name: str, folder: Path, train: Part, test: Part) -> Iterable[Row]:
+    """Both methods of `segment` with one network, by default and as chosen on the training part."""
+    network = Charged(load_network(folder))
+    network.network.predict(test.image[:8, :64, :64])  # the first call builds
+    flops = flops_per_voxel(network.network.config)
+    blocks = BLOCKS[dataset]
+    for method, tries in (
+        ("watershed", [{"method": "affinity"}]),
+        ("mutex", [{"method": "mutex"}, *({"method": "mutex", "mutex_repulsion": factor} for factor in REPULSIONS)]),
+    ):
+        best: tuple[float, dict[str, object], float] | None = None
+        for params in tries:
+            pieces = pieces_of(train, blocks, network, params)
+            for threshold in THRESHOLDS:
+                error = scored(objects_of(pieces, threshold=threshold)[0], train.truth).rand_all
+                if best is None or error < best[0]:
+                    best = error, params, threshold
+        assert best is not None
+        chosen = {k: v for k, v in best[1].items() if k != "method"} | {"threshold": best[2]}
+        told = f"{', '.join(f'{k} {v:g}' for k, v in chosen.items())} (chosen on training part)"
+        for setting, params, merging in (
+            ("default", tries[0], {}),
+            (told, best[1], {"threshold": best[2]}),
+        ):
+            pieces = pieces_of(test, blocks, network, params)
+            labels, seconds = objects_of(pieces, **merging)
+            total = pieces.network_s + pieces.other_s + seconds
+            yield Row(
+                dataset,
+                f"{name} + {method}",
+                setting,
+                flops * pieces.read_vx / test.image.size / 1e6,
+                test.image.size / pieces.network_s,
+                test.image.size / total,
+                scored(labels, test.truth),
+            )
+
+
+def made_elsewhere(dataset: str, path: Path, test: Part) -> Row:
+    with np.load(path, allow_pickle=False) as stored:
+        labels, flops, seconds = stored["labels"], float(stored["flops"]), float(stored["seconds"])
+        name = str(stored["name"])
+    if labels.shape != test.image.shape:
+        raise SystemExit(f"{path}: wanted labels of {test.image.shape} (z, y, x), got {labels.shape}")
+    speed = labels.size / seconds if seconds > 0 else float("nan")
+    return Row(dataset, name, "", flops / labels.size / 1e6, speed, speed, scored(labels, test.truth))
+
+
+def compare(dataset: str, options: argparse.Namespace) -> list[Row]:
+    folder = options.data / dataset
+    split = load_split(dataset, folder)
+    sections = split.test[0].image.shape[0]
+    train = part_of(split.train[0], options.crop, slice(-sections, None))
+    test = part_of(split.test[0], options.crop, slice(None))
+    models = [("affinity", find_model(f"{dataset}-affinity"))]
+    models += [(Path(f).name, Path(f)) for given, _, f in (m.partition("=") for m in options.model) if given == dataset]
+    rows = []
+    for name, model in models:
+        for row in rows_of(dataset, name, model, train, test):
+            tell(row)
+            rows.append(row)
+    if dataset == "fib25" and options.crop >= test.image.shape[1]:
+        with h5py.File(folder / "ts2_z000-139.h5") as file:
+            labels = file["ffn_published"][-sections:]
+        rows.append(Row(dataset, "FFN as published", "", FFN_FLOPS / 1e6, np.nan, np.nan, scored(labels, test.truth)))
+        tell(rows[-1])
+    for given, _, path in (text.partition("=") for text in options.labels):
+        if given == dataset:
+            rows.append(made_elsewhere(dataset, Path(path), test))
+            tell(rows[-1])
+    return rows
+
+
+def tell(row: Row) -> None:
+    s = row.score
+    print(
+        f"| {row.dataset} | {row.name} | {row.setting} | {row.mflop:.3g} | {row.network_vps / 1e3:.0f} | "
+        f"{row.total_vps / 1e3:.0f} | {s.rand_all:.3f} | {s.rand_covered:.3f} | {s.split:.2f} + {s.merge:.2f} | "
+        f"{s.split_covered:.2f} + {s.merge_covered:.2f} | {s.coverage:.3f} |",
+        flush=True,
+    )
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Adapted Rand error and variation of information (all voxels) against operations per voxel and speed."""
+    datasets = list(dict.fromkeys(row.dataset for row in rows))
+    names = list(dict.fromkeys(row.name for row in rows))
+    figure = Figure(figsize=(16, 3.8 * len(datasets) + 0.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(datasets), 4, squeeze=False)
+    for line, dataset in zip(axes, datasets, strict=True):
+        for i, panel in enumerate(line):
+            for row in (r for r in rows if r.dataset == dataset):
+                x = row.mflop if i < 2 else row.total_vps / 1e3
+                y = row.score.rand_all if i % 2 == 0 else row.score.split + row.score.merge
+                colour = f"C{names.index(row.name) % 10}"
+                default = row.setting == "default"
+                panel.plot(
+                    x, y, "o", color=colour, markerfacecolor="white" if default else colour, markersize=8,
+                    label=row.name + (", default" if default else ", chosen on training part" if row.setting else ""),
+                )  # fmt: skip
+            panel.set(
+                xscale="log",
+                ylim=(0, None),
+                title=dataset,
+                xlabel="MFLOP per voxel" if i < 2 else "10³ voxels per second, all stages",
+                ylabel="adapted Rand error" if i % 2 == 0 else "variation of information (bits)",
+            )
+            panel.grid(alpha=0.3)
+    handles = {}
+    for panel in axes[:, 0]:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("segmentation.png"))
+    parser.add_argument("--only", choices=tuple(BLOCKS))
+    parser.add_argument("--model", action="append", default=[], metavar="DATASET=FOLDER")
+    parser.add_argument("--labels", action="append", default=[], metavar="DATASET=FILE.npz")
+    parser.add_argument("--crop", type=int, default=512)
+    options = parser.parse_args()
+    print(
+        "| data | method | parameters | MFLOP/voxel | network 10³ voxels/s | all 10³ voxels/s | Rand error, all | "
+        f"covered | VI split + merge, all | covered | coverage |\n|{' --- |' * 11}"
+    )
+    rows: list[Row] = []
+    for dataset in (options.only,) if options.only else tuple(BLOCKS):
+        rows += compare(dataset, options)
+    draw(rows, options.out)
+    print(f"\nwrote {options.out}; load average {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()
