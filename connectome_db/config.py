@@ -66,6 +66,8 @@ class Launch(BaseModel):
 
     ranks: int = Field(default=0, ge=0)
     """Workers; 0 runs in this process."""
+    flood_batch: int = Field(default=1, ge=1)
+    """Windows that a flood-filling network is asked at once: 1 is best on CPUs."""
     executor: Literal["serial", "mpi", "dask"] | None = None
     """None: serial for 0 ranks, else mpi."""
     mpiexec: tuple[str, ...] = ("mpiexec", "-n", "{n}")
@@ -109,6 +111,8 @@ class Project:
         """The module whose `STAGES` these are: the package's pipeline, or a user's own."""
         if any(s.name == "listing" for s in self.stages):
             return "connectome_db.stages.imported"
+        if any(s.name == "flood" for s in self.stages):
+            return "connectome_db.stages.flooded"
         own = {m for s in self.stages if not (m := s.compute.__module__).startswith("connectome_db.")}
         return sorted(own)[0] if own else "connectome_db.stages.pipeline"
 
@@ -192,6 +196,11 @@ def is_imported(root: Path) -> bool:
     """True for a project whose connectome was made elsewhere (`dataset.synapses` in params.yaml)."""
     dataset = read_yaml(root / "params.yaml").get("dataset")
     return isinstance(dataset, dict) and dataset.get("synapses") is not None
+
+
+def is_flooded(root: Path) -> bool:
+    """True for a project whose pipeline has a flood-filling network (`flood:` in params.yaml)."""
+    return "flood" in read_yaml(root / "params.yaml")
 
 
 def _parse(model: type[Any], values: object, where: str) -> Any:

@@ -22,7 +22,21 @@ from connectome_db.manifest import Manifest, read_manifest
 from connectome_db.parts import Parts
 from connectome_db.provenance import from_hex, seed_of, table_digest, touching, upstream_digests
 from connectome_db.rawparts import Listed
-from connectome_db.spec import LISTS, RAW, AnyStage, Array, Block, Extent, Found, Network, Params, Plan, Read, Volume
+from connectome_db.spec import (
+    LISTS,
+    RAW,
+    AnyStage,
+    Array,
+    Block,
+    Extent,
+    Found,
+    Network,
+    Params,
+    Plan,
+    Read,
+    Volume,
+    Window,
+)
 
 WHOLE_TABLE_BYTES = 1 << 28
 """Tables up to this size are read once per worker and sliced; larger ones are read unit by unit."""
@@ -144,7 +158,9 @@ def _rows(path: Path, codes: npt.NDArray[np.uint64], everything: bool) -> pa.Tab
 class BlockReader:
     """Makes the `Block` of any unit of a plan. Holds only caches; every worker has its own."""
 
-    def __init__(self, project: Project, stage: AnyStage, plan: Plan, inputs: Inputs, network: Network | None) -> None:
+    def __init__(
+        self, project: Project, stage: AnyStage, plan: Plan, inputs: Inputs, network: Network | Window | None
+    ) -> None:
         self.project, self.stage, self.plan, self.inputs, self.network = project, stage, plan, inputs, network
         self._outputs = {f"{s.name}.{o.name}": o for s in project.stages for o in s.outputs}
         self._tiles: Mapping[str, npt.NDArray[np.uint8]] = {}

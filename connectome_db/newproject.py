@@ -18,6 +18,7 @@ from connectome_db.lists.specs import AnnotationList, SkeletonFolder, SynapseLis
 from connectome_db.manifest import origin_of, read_manifest
 from connectome_db.networks import registry
 from connectome_db.spec import NM3, AnyStage
+from connectome_db.stages.flood import FloodParams
 
 LAUNCH = """\
 # How work is started. Not hashed: nothing here can change a result.
@@ -50,21 +51,30 @@ def run(folder: Path, *command: str) -> None:
         raise RunError(f"`{' '.join(command)}` failed in {folder}: {(done.stderr or done.stdout).strip()[-2000:]}")
 
 
-def model_changes(stages: tuple[AnyStage, ...], family: str) -> dict[str, dict[str, Any]]:
-    """Which model each network stage uses, for a family of models ("phantom": phantom-affinity, phantom-cleft)."""
+def model_changes(stages: tuple[AnyStage, ...], family: str, method: str = "affinity") -> dict[str, dict[str, Any]]:
+    """Which model each network stage uses, for a family of models ("phantom": phantom-affinity, phantom-cleft).
+
+    `method` is that of `segment`. With "ffn", `segment` works in the blocks of `flood`, whose bodies it takes over.
+    """
     known = sorted(p.name for p in registry.BUNDLED.iterdir() if p.is_dir()) if registry.BUNDLED.is_dir() else []
     families = sorted({n.rpartition("-")[0] for n in known})
     if family not in families:
         raise ConfigError(
             f"model family {family!r}: none of that name comes with the package{nearest(family, families)}"
         )
-    changes: dict[str, dict[str, Any]] = {}
+    changes: dict[str, dict[str, Any]] = {} if method == "affinity" else {"segment": {"method": method}}
+    if method == "ffn":
+        blocks = FloodParams().model_dump(include={"block_vx", "halo_vx", "apron_vx"})
+        changes["segment"] |= blocks
+        for name in ("overlap", "score"):
+            changes[name] = {"block_vx": blocks["block_vx"]}
+        changes["overlap"]["depth_vx"] = blocks["apron_vx"]
     for stage in stages:
         if stage.network:
             name = f"{family}-{stage.network}"
             # A family without a network for a task falls back on the default; `connectome init` says which.
             if name in known:
-                changes[stage.name] = {"model": name}
+                changes[stage.name] = {"model": name, **changes.get(stage.name, {})}
     return changes
 
 

@@ -22,6 +22,12 @@ from connectome_db.networks import registry
 from connectome_db.provenance import FORMAT, digest, unit_keys
 from connectome_db.spec import RAW_INPUTS, AnyStage, Found, Params, Plan, Rows, Volume
 
+KINDS = {"ffn": "ffn"}
+"""Task of a stage's network -> the kind that its architecture says; others are "unet"."""
+_MEANT = {"ffn": "a flood-filling network", "unet": "a network from image to probabilities"}
+_CODE = {"ffn": "networks.ffn", "unet": "networks.inference"}
+"""Where the code of a kind starts."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -84,7 +90,7 @@ def params_digest(params: Params) -> str:
 
 def code_roots(stage: AnyStage) -> tuple[tuple[str, ...], tuple[Path, ...]]:
     """Where a stage's code digest starts: modules of the package, and files of a user's own stage."""
-    roots = ("networks.inference",) if stage.network is not None else ()
+    roots = (_CODE[KINDS.get(stage.network, "unet")],) if stage.network is not None else ()
     module = stage.compute.__module__
     if module.startswith("connectome_db."):
         return (module.removeprefix("connectome_db."), *roots), ()
@@ -103,11 +109,11 @@ def find_model(project: Project, stage: AnyStage, params: Params) -> Model:
     if not name:
         raise ConfigError(f"{stage.name}: needs a network for {stage.network!r}, and its parameter `model` names none")
     folder = registry.find_model(str(name), [project.root / "models", registry.BUNDLED])
-    kind = registry.read_architecture(folder).get("kind", "unet")
-    if kind != "unet":
+    kind, wanted = registry.read_architecture(folder).get("kind", "unet"), KINDS.get(stage.network or "", "unet")
+    if kind != wanted:
         raise ConfigError(
-            f"{stage.name}.model {name!r}: wanted a network from image to probabilities (kind 'unet'), got kind "
-            f"{kind!r}; no stage uses flood-filling networks yet"
+            f"{stage.name}.model {name!r}: wanted {_MEANT[wanted]} (kind {wanted!r}), got kind {kind!r}; name another "
+            "one, see `connectome models`"
         )
     return Model(folder, registry.model_id(folder), registry.model_digest(folder))
 

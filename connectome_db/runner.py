@@ -33,7 +33,7 @@ from connectome_db.config import Project
 from connectome_db.environment import environment_facts, host_facts, require_git
 from connectome_db.errors import ConnectomeError, DiskFullError, RunError, SourceError, StageError
 from connectome_db.inputs import BlockReader
-from connectome_db.networks.inference import load_network
+from connectome_db.networks.loading import load_model
 from connectome_db.prepare import Prepared
 from connectome_db.spec import RAW, Block, Result, Rows, Volume
 from connectome_db.store import Output, Record, Store, check_links
@@ -140,7 +140,7 @@ class Worker:
         p, model = self.prepared, self.prepared.model(i)
         name = model.id if model else ""
         if name not in self._readers:
-            network = load_network(model.folder) if model else None
+            network = load_model(model.folder, flood_batch=p.project.launch.flood_batch) if model else None
             self._readers[name] = BlockReader(p.project, p.stage, p.plan, p.inputs, network)
         return self._readers[name]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -260,6 +260,30 @@ class Network(Protocol):
         """(z, y, x) uint8 -> (c, z, y, x) float32 in [0, 1]."""
 
 
+@runtime_checkable
+class Window(Protocol):
+    """A network that says, for what it sees through its window, what belongs to the object in the middle."""
+
+    @property
+    def model_id(self) -> str:
+        """`name@sha256[:12]` of architecture and weights."""
+
+    @property
+    def fov_vx(self) -> Vec3:
+        """Extent (z, y, x) of the window, odd."""
+
+    @property
+    def deltas_vx(self) -> Vec3:
+        """Step (z, y, x) to the next window; 0 on an axis along which it never moves."""
+
+    @property
+    def batch(self) -> int:
+        """Rows of every call."""
+
+    def predict(self, images: npt.NDArray[np.uint8], masks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Image uint8 and mask so far (logits float32), both (batch, z, y, x) -> new logits of the same shape."""
+
+
 @dataclass(frozen=True)
 class Block(Generic[P]):
     """What `compute` gets: one unit, its effective parameters, and what it reads, read-only.
@@ -276,7 +300,7 @@ class Block(Generic[P]):
     boxes: Mapping[str, Box]
     tables: Mapping[str, pa.Table]
     tiles: Mapping[str, npt.NDArray[np.uint8]]
-    network: Network | None
+    network: Network | Window | None
     seed: int
 
     def rng(self) -> np.random.Generator:
@@ -285,9 +309,16 @@ class Block(Generic[P]):
 
     @property
     def model(self) -> Network:
-        """The network; for stages that declare one."""
-        if self.network is None:
-            raise RuntimeError("this stage declares no network")
+        """The network from image to probabilities; for stages that declare one."""
+        if self.network is None or isinstance(self.network, Window):
+            raise RuntimeError("this stage declares no network from image to probabilities")
+        return self.network
+
+    @property
+    def window(self) -> Window:
+        """The flood-filling network; for stages that declare one."""
+        if not isinstance(self.network, Window):
+            raise RuntimeError("this stage declares no flood-filling network")
         return self.network
 
 
@@ -306,7 +337,8 @@ class Stage(Generic[P]):
     plan: Callable[[Found, P], Plan]
     compute: Callable[[Block[P]], Result]
     network: str | None = None
-    """The task ("affinity") of the model that the parameter `model` must name, or None."""
+    """The task of the model that the parameter `model` must name, or None: "ffn" is a `Window`, others ("affinity")
+    are a `Network`."""
 
 
 AnyStage = Stage[Any]

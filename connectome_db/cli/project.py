@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -29,6 +29,9 @@ def init(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the dataset; default: the folder's.")] = None,
     models: Annotated[str, typer.Option(help="Family of networks: phantom, ac3 (30x6x6 nm), fib25 (10 nm).")] = "ac3",
+    method: Annotated[
+        Literal["affinity", "mutex", "ffn"], typer.Option(help="How segment works; ffn adds the stage flood.")
+    ] = "affinity",
     tile_overlap_px: Annotated[
         tuple[int, int] | None, typer.Option(metavar="Y X", help="Overlap, for folders without positions.")
     ] = None,
@@ -43,8 +46,9 @@ def init(
         connectome init here --manifest montage/vem_165 --voxel-nm 30,8,8 --tile-overlap-px 180 180
     """
     from connectome_db import newproject
-    from connectome_db.stages.pipeline import STAGES
+    from connectome_db.stages import flooded, pipeline
 
+    stages = flooded.STAGES if method == "ffn" else pipeline.STAGES
     newproject.need_tools()
     listed = newproject.as_named(manifest, folder) if manifest else "raw/manifest.csv"
     p = newproject.create(
@@ -52,8 +56,8 @@ def init(
         name=name or folder.resolve().name,
         manifest=listed,
         voxel_nm=_voxel(voxel_nm),
-        stages=STAGES,
-        changes=newproject.model_changes(STAGES, models),
+        stages=stages,
+        changes=newproject.model_changes(stages, models, method),
         tile_overlap_px=tile_overlap_px,
         section=section,
     )
@@ -61,7 +65,7 @@ def init(
     OUT.print(
         f"  tiles      {listed}, origin (y, x) = {p.dataset.origin_px} px, voxel {p.voxel_nm} nm", highlight=False
     )
-    used = ", ".join(f"{s.name}: {getattr(p.params[s.name], 'model', '')}" for s in STAGES if s.network)
+    used = ", ".join(f"{s.name}: {getattr(p.params[s.name], 'model', '')}" for s in stages if s.network)
     OUT.print(f"  models     {used}", highlight=False)
     OUT.print("  parameters params.yaml (every one with its meaning); how to start ranks: launch.yaml")
     OUT.print(f"Next: [bold]cd {folder} && dvc repro[/], then [bold]connectome status[/]")

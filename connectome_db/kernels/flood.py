@@ -25,7 +25,8 @@ from connectome_db.errors import StageError
 from connectome_db.geometry import Vec3
 from connectome_db.kernels import flood_slots as slots_of
 from connectome_db.kernels.flood_slots import Rules, Slots, enters
-from connectome_db.kernels.flood_types import Flooded, FloodObject, FloodOptions, Reason, Skip, Window, Work
+from connectome_db.kernels.flood_types import Flooded, FloodObject, FloodOptions, Reason, Skip, Work
+from connectome_db.spec import Window
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]

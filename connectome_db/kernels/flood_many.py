@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from connectome_db.kernels.flood import Filling, checked
-from connectome_db.kernels.flood_types import Flooded, FloodOptions, Window
+from connectome_db.kernels.flood_types import Flooded, FloodOptions
+from connectome_db.spec import Window
 
 Answer = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.float32]], Any]
 

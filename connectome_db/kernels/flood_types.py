@@ -1,37 +1,47 @@
-"""What `kernels.flood` takes and gives: the network as it sees it, options, and what became of each seed."""
+"""What `kernels.flood` takes and gives: options, and what became of each seed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from connectome_db.errors import StageError
 from connectome_db.geometry import Vec3
+from connectome_db.spec import Window
 
 Reason = Literal["complete", "limit", "weak", "hopeless", "small"]
 Skip = Literal["border", "no_tissue", "taken", "close"]
 
 
-class Window(Protocol):
-    """A network that says, for what it sees through its window, what belongs to the object in the middle."""
+@dataclass(frozen=True)
+class Stepped:
+    """A network that moves by another step."""
+
+    network: Window
+    deltas_vx: Vec3
+    """Step (z, y, x)."""
+
+    @property
+    def model_id(self) -> str:
+        """That of the network."""
+        return self.network.model_id
 
     @property
     def fov_vx(self) -> Vec3:
-        """Extent (z, y, x) of the window, odd."""
-
-    @property
-    def deltas_vx(self) -> Vec3:
-        """Step (z, y, x) to the next window; 0 on an axis along which it never moves."""
+        """That of the network."""
+        return self.network.fov_vx
 
     @property
     def batch(self) -> int:
-        """Rows of every call."""
+        """That of the network."""
+        return self.network.batch
 
     def predict(self, images: npt.NDArray[np.uint8], masks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Image uint8 and mask so far (logits float32), both (batch, z, y, x) -> new logits of the same shape."""
+        """As the network does."""
+        return self.network.predict(images, masks)
 
 
 @dataclass(frozen=True)

@@ -84,13 +84,19 @@ def seeds(affinity: U8, tissue: Mask, voxel_nm: NM3, options: WatershedOptions) 
     return np.asarray(cc3d.connected_components(top, connectivity=26), dtype=np.int32)
 
 
-def supervoxels(affinity: U8, tissue: Mask, voxel_nm: NM3, options: WatershedOptions) -> I32:
+def supervoxels(affinity: U8, tissue: Mask, voxel_nm: NM3, options: WatershedOptions, bodies: I32 | None = None) -> I32:
     """Affinities uint8 (3, z, y, x) and tissue bool (z, y, x) -> labels int32 (z, y, x), 0 outside tissue.
 
-    Every label is connected through faces. First the interiors are flooded (edges of at least `interior`), then what
+    Every label is connected through faces, except perhaps those of `bodies` (int32 (z, y, x), 0 = none): what has a
+    body keeps it, bodies grow like other labels, and a seed that touches one is not used; new labels come after the
+    highest of them. First the interiors are flooded (edges of at least `interior`), then what
     interior is left without a label gets its own, then the boundaries are shared out.
     """
     labels = seeds(affinity, tissue, voxel_nm, options)
+    if bodies is not None:
+        inside = np.unique(labels[bodies > 0])
+        free = (labels > 0) & ~np.isin(labels, inside)
+        labels = np.where(free, labels + int(bodies.max()), bodies).astype(np.int32)
     blocked = np.where(tissue, labels, -1).astype(np.int32)
     padded = np.pad(blocked, 1, constant_values=-1)
     edges = np.pad(affinity, ((0, 0), (1, 1), (1, 1), (1, 1)))

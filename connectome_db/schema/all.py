@@ -16,6 +16,7 @@ from connectome_db.schema.alignment import (
     SECTION_TRANSFORM,
 )
 from connectome_db.schema.companions import sorted_tables
+from connectome_db.schema.flooding import FLOOD_APRON, FLOOD_BODY, FLOOD_OBJECT, FLOOD_OVERLAP, FLOOD_SKIP
 from connectome_db.schema.function import Function
 from connectome_db.schema.graph_functions import GRAPH_FUNCTIONS
 from connectome_db.schema.imaging import ILLUMINATION, TILE, TILE_ISSUE, TILE_MATCH, TILE_TRANSFORM
@@ -69,6 +70,12 @@ OUTPUTS: Mapping[str, tuple[Table, ...]] = {
 }
 """Stage name -> the tables it makes, in the order of the pipeline."""
 
+FLOODED: Mapping[str, tuple[Table, ...]] = {
+    "flood": (FLOOD_BODY, FLOOD_OBJECT, FLOOD_OVERLAP, FLOOD_SKIP, FLOOD_APRON),
+    **OUTPUTS,
+}
+"""The same for the pipeline with a flood-filling network."""
+
 IMPORTED: Mapping[str, tuple[Table, ...]] = {
     "listing": (LISTED_SYNAPSE, REJECTED_ROW, LISTED_EDGE, LISTED_NAME),
     "annotations": (ANNOTATION,),
@@ -83,7 +90,7 @@ IMPORTED_VIEWS: tuple[Table, ...] = (IMPORTED_SYNAPSE, IMPORTED_LINK)
 
 def outputs_of(stages: Collection[str]) -> Mapping[str, tuple[Table, ...]]:
     """The tables of the pipeline to which these stages belong."""
-    return IMPORTED if "listing" in stages else OUTPUTS
+    return IMPORTED if "listing" in stages else FLOODED if "flood" in stages else OUTPUTS
 
 
 STAGE_OF: Mapping[str, str] = {table.name: stage for stage, tables in OUTPUTS.items() for table in tables}
@@ -92,7 +99,7 @@ STAGE_OF: Mapping[str, str] = {table.name: stage for stage, tables in OUTPUTS.it
 TABLES: Mapping[str, Table] = {table.name: table for tables in OUTPUTS.values() for table in tables}
 """Table name -> its declaration."""
 
-_MADE = (*TABLES.values(), *(table for tables in IMPORTED.values() for table in tables))
+_MADE = (*TABLES.values(), *FLOODED["flood"], *(table for tables in IMPORTED.values() for table in tables))
 
 SORTED: Mapping[str, Table] = {shown.name: shown for table in _MADE for _, shown in sorted_tables(table)}
 """Tables in another order (`connection_by_post`), of both pipelines."""

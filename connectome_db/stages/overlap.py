@@ -15,8 +15,8 @@ from pydantic import Field
 
 from connectome_db import ids, plans
 from connectome_db.errors import StageError
+from connectome_db.kernels.aprons import apron_labels
 from connectome_db.kernels.overlaps import Overlaps, overlaps
-from connectome_db.kernels.runs import decode
 from connectome_db.schema.segmentation import OVERLAP
 from connectome_db.spec import Array, Block, Found, Params, Plan, Result, Rows, Stage
 
@@ -76,13 +76,8 @@ def compute(block: Block[OverlapParams]) -> Result:
 
 def _decode(block: Block[OverlapParams]) -> Array:
     """The lower block's labels on the slab, 0 where it has none."""
-    rows = block.tables[APRON]
-    axis = block.unit.axis
-    mine = rows["axis"].to_numpy() == axis
-    start, length = (rows[name].to_numpy()[mine].astype(np.int64) for name in ("start", "length"))
-    label = rows["supervoxel"].fill_null(0).to_numpy()[mine].astype(np.uint64)
     try:
-        return decode(start, length, label, block.unit.core.shape, axis)
+        return apron_labels(block.tables[APRON], block.unit.axis, block.unit.core.shape)
     except ValueError as error:
         raise StageError(
             f"{block.unit}: the lower block's apron does not match this face: {error}; overlap.block_vx must equal "

@@ -1,4 +1,4 @@
-"""Image -> supervoxels, block by block: affinities from a U-Net, then a seeded watershed.
+"""Image -> supervoxels, block by block: affinities from a U-Net, then a seeded watershed, or bodies of `flood`.
 
     read   core grown by `halo_vx`
       ├── aprons: what this block says about the first voxels of its upper neighbours, for `overlap`
@@ -10,9 +10,11 @@ the tissue there in the same way.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import cc3d
+import fastremap
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -20,19 +22,23 @@ from pydantic import Field
 
 from connectome_db import ids, plans
 from connectome_db.errors import StageError
-from connectome_db.geometry import Box, Vec3
+from connectome_db.geometry import Box
 from connectome_db.kernels.affinity import offsets_of
+from connectome_db.kernels.aprons import apron_labels, apron_rows, slabs
 from connectome_db.kernels.bridge import bridge
 from connectome_db.kernels.local_contrast import equalise
 from connectome_db.kernels.mutex import MutexOptions, mutex_watershed
-from connectome_db.kernels.runs import encode
-from connectome_db.kernels.watershed import WatershedOptions, supervoxels
+from connectome_db.kernels.watershed import WatershedOptions, grow, supervoxels
 from connectome_db.schema.segmentation import APRON, SUPERVOXEL
-from connectome_db.spec import Block, Found, Network, Params, Plan, Result, Rows, Stage, Volume
+from connectome_db.spec import Block, Found, Network, Params, Plan, Read, Result, Rows, Stage, Volume
 
 IMAGE, MASK = "render.image", "mask.mask"
+BODIES, FLOOD_APRON = "flood.bodies", "flood.flood_apron"
 NEIGHBOURS = ("aff_z1", "aff_y1", "aff_x1")
 U8 = npt.NDArray[np.uint8]
+I32 = npt.NDArray[np.int32]
+U64 = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Length = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -52,9 +58,13 @@ class SegmentParams(Params):
     """Context (z, y, x) read on each side: the network's margin plus about 100 nm of tissue."""
     apron_vx: tuple[Extent, Extent, Extent] = (2, 8, 8)
     """Thickness (z, y, x) of the slabs beyond the upper faces that are compared with the neighbours' own result."""
-    method: Literal["affinity", "mutex"] = "affinity"
-    """How labels are made from the image: "affinity" is a seeded watershed that splits too much on purpose, and leaves
-    merging to `agglomerate`; "mutex" is the mutex watershed, which uses the network's long-range affinities as well."""
+    method: Literal["affinity", "mutex", "ffn"] = "affinity"
+    """How labels are made: "affinity" is a seeded watershed that splits too much on purpose, and leaves merging to
+    `agglomerate`; "mutex" is the mutex watershed, which uses the network's long-range affinities as well; "ffn" starts
+    from the bodies of `flood` (`connectome init --method ffn`)."""
+    fill: Literal["affinity", "grow", "none"] = "affinity"
+    """Method "ffn": what becomes of tissue that no body has. "affinity": bodies grow into it along strong affinities,
+    and what is far from any becomes supervoxels of its own; "grow": bodies share it; "none": it stays 0."""
     bridge_sections: Count = 2
     """Up to this many missing sections are filled with the nearest one, so that neurites go on; 0 = never."""
     equalise_px: Annotated[float, Field(ge=0)] = 0.0
@@ -90,10 +100,27 @@ def plan(found: Found, params: SegmentParams) -> Plan:
             f"segment.apron_vx {params.apron_vx}: wanted at most halo_vx {params.halo_vx} (z, y, x), which is all "
             "that a block sees of its neighbours; lower apron_vx or raise halo_vx"
         )
+    if params.method == "ffn" and BODIES not in found.inputs:
+        raise StageError(
+            "segment.method 'ffn': wanted bodies of the stage `flood`, which this project does not have; make one with "
+            "`connectome init --method ffn`, or take the method 'affinity'"
+        )
     bounds = found.inputs[IMAGE].bounds
     blocks = plans.grid(bounds, params.block_vx)
     reads = plans.halo(blocks.cores, params.halo_vx, bounds)
     return plans.reading(blocks, (IMAGE, reads), (MASK, reads))
+
+
+def plan_flooded(found: Found, params: SegmentParams) -> Plan:
+    """As `plan`; bodies are read like the image, and the aprons of the block's own filling."""
+    first = plan(found, params)
+    cores = found.inputs[BODIES].boxes
+    if len(cores) != len(first.cores) or (cores != first.cores).any():
+        raise StageError(
+            f"segment.block_vx {params.block_vx}: wanted the blocks of flood.block_vx (z, y, x), whose bodies it takes "
+            "over by name; set both to one value"
+        )
+    return replace(first, reads=(*first.reads, Read(BODIES, first.reads[0].boxes), Read(FLOOD_APRON, first.cores)))
 
 
 def compute(block: Block[SegmentParams]) -> Result:
@@ -103,53 +130,108 @@ def compute(block: Block[SegmentParams]) -> Result:
     image, tissue = bridge(block.arrays[IMAGE], block.arrays[MASK], params.bridge_sections)
     if params.equalise_px:
         image = equalise(image, params.equalise_px)
-    names: tuple[str, ...] = NEIGHBOURS
+    channels: tuple[str, ...] = NEIGHBOURS
     if params.method == "mutex":
-        names += tuple(n for n in offsets_of(block.model.channels) if n not in NEIGHBOURS)
-    affinity = affinities(block.model, image, box, names)
-    labels = segment(affinity, names, tissue, block)
+        channels += tuple(n for n in offsets_of(block.model.channels) if n not in NEIGHBOURS)
+    affinity = affinities(block.model, image, box, channels)
     inside = core.slices(box.lo)
-    present, first = np.unique(labels[inside], return_index=True)
-    present, first = present[present != 0], first[present != 0]
-    voxels = np.stack(np.unravel_index(first, core.shape), axis=1) + np.asarray(core.lo)
-    local = np.zeros(int(labels.max(initial=0)) + 1, np.uint32)
-    local[present] = np.arange(1, len(present) + 1, dtype=np.uint32)
-    minted = np.zeros(len(local), np.uint64)
-    minted[present] = ids.mint_at(block.unit.code, voxels, params.block_vx)  # by its first voxel in the core
+    if params.method == "ffn":
+        known, bodies = _dense(block.arrays[BODIES])
+        labels = fill(bodies, affinity, tissue, block)
+    else:
+        known = np.zeros(1, np.uint64)
+        labels = segment(affinity, channels, tissue, block)
+    names = _named(labels, known, block)
+    beyond = names
+    if params.method == "ffn":
+        beyond = _with_bodies(names, block)
     core_affinity = affinity[(slice(0, 3), *inside)]
-    local_core = local[labels[inside]]
+    present, local = np.unique(names[inside], return_inverse=True)
+    number = local.reshape(core.shape) + int(present[0] != 0)
+    ours = present[present != 0]
+    origin = np.where(np.isin(ours, known), "ffn", "fill" if params.method == "ffn" else params.method)
     return {
-        "supervoxels": minted[labels[inside]],
+        "supervoxels": names[inside],
         "affinity_z": core_affinity[0],
         "affinity_y": core_affinity[1],
         "affinity_x": core_affinity[2],
-        "supervoxel": _rows(local_core, core_affinity, minted[present], core, params.method),
-        "apron": _apron(minted, labels, box, core, params.apron_vx),
+        "supervoxel": _rows(number.astype(np.uint32), core_affinity, ours, core, origin.tolist()),
+        "apron": apron_rows(beyond, box, core, params.apron_vx, APRON),
     }
 
 
-def segment(
-    affinity: U8, names: tuple[str, ...], tissue: npt.NDArray[np.bool_], block: Block[SegmentParams]
-) -> npt.NDArray[np.int32]:
+def _dense(bodies: U64) -> tuple[U64, I32]:
+    """Body ids uint64 -> (ascending ids with 0 first, their index per voxel)."""
+    found = fastremap.unique(bodies)
+    ids_ = np.concatenate([np.zeros(1, np.uint64), found[found != 0]])
+    return ids_, np.searchsorted(ids_, bodies).astype(np.int32)
+
+
+def _named(labels: I32, known: U64, block: Block[SegmentParams]) -> U64:
+    """Ids uint64 (z, y, x) of all that reaches into the core: labels below len(known) have a name, others get that of
+    their first voxel in the core."""
+    core, box = block.unit.core, block.boxes[IMAGE]
+    present, first = np.unique(labels[core.slices(box.lo)], return_index=True)
+    new = present >= max(len(known), 1)
+    voxels = np.stack(np.unravel_index(first[new], core.shape), axis=1) + np.asarray(core.lo)
+    minted = np.zeros(max(int(labels.max(initial=0)) + 1, len(known)), np.uint64)
+    minted[present[new]] = ids.mint_at(block.unit.code, voxels, block.params.block_vx)
+    old = present[~new]
+    minted[old] = known[old]
+    return minted[labels]
+
+
+def _with_bodies(names: U64, block: Block[SegmentParams]) -> U64:
+    """`names`, with what the block's own filling says beyond its upper faces: its bodies go on where a neighbour's are.
+
+    Only bodies that reach into the core have a name there, in both.
+    """
+    core, box, rows = block.unit.core, block.boxes[IMAGE], block.tables[FLOOD_APRON]
+    out = names.copy()
+    for axis, slab in slabs(core, block.params.apron_vx, box):
+        try:
+            said = apron_labels(rows, axis, slab.shape)
+        except ValueError as error:
+            raise StageError(
+                f"flood.flood_apron: does not cover {slab}: {error}; segment.apron_vx must be at most flood.apron_vx"
+            ) from error
+        place = slab.slices(box.lo)
+        out[place] = np.where(said != 0, said, names[place])
+    return out
+
+
+def fill(bodies: I32, affinity: U8, tissue: Mask, block: Block[SegmentParams]) -> I32:
+    """Bodies int32 (z, y, x), 0 = none -> labels of what the block reads, by the rule that the parameters name."""
+    match block.params.fill:
+        case "none":
+            return np.where(tissue, bodies, 0).astype(np.int32)
+        case "grow":
+            return grow(bodies, affinity, tissue)
+        case "affinity":
+            return supervoxels(affinity, tissue, block.voxel_nm, _watershed(block.params), bodies)
+
+
+def _watershed(params: SegmentParams) -> WatershedOptions:
+    return WatershedOptions(
+        boundary=params.boundary,
+        seed_depth_nm=params.seed_depth_nm,
+        seed_window_nm=params.seed_window_nm,
+        smooth_nm=params.smooth_nm,
+        max_depth_nm=params.max_depth_nm,
+        interior=params.interior,
+        min_interior_vx=params.min_interior_vx,
+    )
+
+
+def segment(affinity: U8, names: tuple[str, ...], tissue: Mask, block: Block[SegmentParams]) -> I32:
     """Labels int32 (z, y, x) of what the block reads, 0 = background, by the method that the parameters name.
 
     `names` are those of the channels of `affinity`.
-
-    A method that works on the image itself, such as a flood-filling network, gets its branch here.
     """
     params = block.params
     match params.method:
-        case "affinity":
-            options = WatershedOptions(
-                boundary=params.boundary,
-                seed_depth_nm=params.seed_depth_nm,
-                seed_window_nm=params.seed_window_nm,
-                smooth_nm=params.smooth_nm,
-                max_depth_nm=params.max_depth_nm,
-                interior=params.interior,
-                min_interior_vx=params.min_interior_vx,
-            )
-            return supervoxels(affinity, tissue, block.voxel_nm, options)
+        case "affinity" | "ffn":
+            return supervoxels(affinity, tissue, block.voxel_nm, _watershed(params))
         case "mutex":
             offsets = tuple(offsets_of(names).values())
             if len(offsets) == len(NEIGHBOURS):
@@ -189,9 +271,7 @@ def affinities(network: Network, image: U8, box: Box, wanted: tuple[str, ...] = 
     return np.asarray(np.floor(chosen * 255 + 0.5), dtype=np.uint8)
 
 
-def _rows(
-    local: npt.NDArray[np.uint32], affinity: U8, names: npt.NDArray[np.uint64], core: Box, method: str
-) -> pa.Table:
+def _rows(local: npt.NDArray[np.uint32], affinity: U8, names: U64, core: Box, origin: list[str]) -> pa.Table:
     """One row per supervoxel; local numbers 1..n name the supervoxels `names`."""
     stats = cc3d.statistics(local, no_slice_conversion=True)
     n = len(names)
@@ -207,34 +287,9 @@ def _rows(
         columns[f"{axis}1_vx"] = bounds[:, 2 * k + 1] + core.lo[k] + 1
         columns[f"{axis}_vx"] = centre[:, k]
     columns["boundary"] = boundary
-    columns["origin"] = [method] * n
+    columns["origin"] = origin
     schema = SUPERVOXEL.arrow()
     return pa.table([pa.array(columns[name]).cast(schema.field(name).type) for name in schema.names], schema=schema)
-
-
-def _apron(
-    minted: npt.NDArray[np.uint64], labels: npt.NDArray[np.int32], box: Box, core: Box, apron_vx: Vec3
-) -> pa.Table:
-    """The block's labels beyond its upper faces; those that are not in its core have no name and are null."""
-    parts: list[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint64]]] = []
-    for axis in range(3):
-        lo, hi = list(core.lo), list(core.hi)
-        lo[axis], hi[axis] = core.hi[axis], core.hi[axis] + apron_vx[axis]
-        slab = Box((lo[0], lo[1], lo[2]), (hi[0], hi[1], hi[2])).clip(box)
-        if not slab.empty:
-            parts.append((axis, *encode(minted[labels[slab.slices(box.lo)]], axis)))
-    if not parts:
-        return APRON.arrow().empty_table()
-    name = np.concatenate([p[3] for p in parts])
-    return pa.table(
-        {
-            "axis": np.repeat([p[0] for p in parts], [len(p[1]) for p in parts]).astype(np.int32),
-            "start": np.concatenate([p[1] for p in parts]),
-            "length": np.concatenate([p[2] for p in parts]),
-            "supervoxel": pa.array(name, mask=name == 0),
-        },
-        schema=APRON.arrow(),
-    )
 
 
 _AFFINITY = "uint8, 255 = surely the same object as the lower neighbour on this axis; for `score`."
@@ -255,3 +310,11 @@ STAGE = Stage(
     compute=compute,
     network="affinity",
 )
+
+FLOODED = replace(
+    STAGE,
+    summary="Bodies of a flood-filling network, and affinities where there is none: supervoxels.",
+    inputs=(IMAGE, MASK, BODIES, FLOOD_APRON),
+    plan=plan_flooded,
+)
+"""The same stage in a pipeline that has `flood`."""
