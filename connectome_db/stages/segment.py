@@ -137,11 +137,12 @@ def compute(block: Block[SegmentParams]) -> Result:
     inside = core.slices(box.lo)
     if params.method == "ffn":
         known, bodies = _dense(block.arrays[BODIES])
+        own = np.unique(bodies[inside])
         labels = fill(bodies, affinity, tissue, block)
     else:
-        known = np.zeros(1, np.uint64)
+        known, own = np.zeros(1, np.uint64), np.zeros(0, np.int32)
         labels = segment(affinity, channels, tissue, block)
-    names = _named(labels, known, block)
+    names = _named(labels, known, own, block)
     beyond = names
     if params.method == "ffn":
         beyond = _with_bodies(names, block)
@@ -149,7 +150,7 @@ def compute(block: Block[SegmentParams]) -> Result:
     present, local = np.unique(names[inside], return_inverse=True)
     number = local.reshape(core.shape) + int(present[0] != 0)
     ours = present[present != 0]
-    origin = np.where(np.isin(ours, known), "ffn", "fill" if params.method == "ffn" else params.method)
+    origin = np.where(np.isin(ours, known[own]), "ffn", "fill" if params.method == "ffn" else params.method)
     return {
         "supervoxels": names[inside],
         "affinity_z": core_affinity[0],
@@ -167,17 +168,16 @@ def _dense(bodies: U64) -> tuple[U64, I32]:
     return ids_, np.searchsorted(ids_, bodies).astype(np.int32)
 
 
-def _named(labels: I32, known: U64, block: Block[SegmentParams]) -> U64:
-    """Ids uint64 (z, y, x) of all that reaches into the core: labels below len(known) have a name, others get that of
-    their first voxel in the core."""
+def _named(labels: I32, known: U64, own: I32, block: Block[SegmentParams]) -> U64:
+    """Ids uint64 (z, y, x) of all that reaches into the core: the labels `own` have one in `known`, others get that of
+    their first voxel in the core. So does a neighbour's body that grew into it: a name belongs to one block."""
     core, box = block.unit.core, block.boxes[IMAGE]
     present, first = np.unique(labels[core.slices(box.lo)], return_index=True)
-    new = present >= max(len(known), 1)
+    new = (present != 0) & ~np.isin(present, own)
     voxels = np.stack(np.unravel_index(first[new], core.shape), axis=1) + np.asarray(core.lo)
     minted = np.zeros(max(int(labels.max(initial=0)) + 1, len(known)), np.uint64)
     minted[present[new]] = ids.mint_at(block.unit.code, voxels, block.params.block_vx)
-    old = present[~new]
-    minted[old] = known[old]
+    minted[own] = known[own]
     return minted[labels]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cc3d
 import numpy as np
 
 
@@ -61,3 +62,25 @@ class TruthCleft:
 
     def predict(self, image: np.ndarray) -> np.ndarray:
         return np.stack([image == level for level in (100, 50, 150)]).astype(np.float32) * np.float32(0.9)
+
+
+@dataclass(frozen=True)
+class TruthWindow:
+    """A flood-filling network for images of colours: the piece of the middle's colour is the object, as far as seen."""
+
+    model_id: str = "truth-window@000000000000"
+    fov_vx: tuple[int, int, int] = (9, 25, 25)
+    deltas_vx: tuple[int, int, int] = (2, 5, 5)
+    batch: int = 1
+    blind: int = 0
+    """A colour that it never fills."""
+
+    def predict(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        assert images.shape == masks.shape == (self.batch, *self.fov_vx)
+        centre = tuple(n // 2 for n in self.fov_vx)
+        out = np.full(images.shape, -4, np.float32)
+        for row, image in zip(out, images, strict=True):
+            if image[centre] and image[centre] != self.blind:
+                parts = cc3d.connected_components(image == image[centre], connectivity=6)
+                row[parts == parts[centre]] = 4
+        return out

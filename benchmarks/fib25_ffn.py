@@ -1,0 +1,147 @@
+"""FIB-25 with a flood-filling network, in blocks: accuracy against Google's published result on the same voxels.
+
+    connectome models import-ffn SHARED_DATA/ffn_fib25_checkpoint --name fib25-ffn --bfloat16
+    python -m benchmarks.fib25_ffn --data SHARED_DATA/fib25 --model models/fib25-ffn --out FOLDER
+        [--block 140,125,125] [--halo 16,16,16] [--step 0] [--sections 140] [--affinity fib25-affinity]
+
+The stages' own plan and compute, unit by unit; a unit of `flood` that was made is kept in FOLDER and not made again, so
+the run can be stopped and go on. Two results are scored: the bodies, joined across blocks by `overlap` and `reconcile`
+(voxels without a body are not counted: "covered"), and the objects after filling and `agglomerate` (all voxels). Truth
+is taken as it is, and by its connected pieces in the volume: what the cut parts cannot be joined by anyone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from connectome_db.geometry import Box
+from connectome_db.kernels.metrics import adapted_rand, overlap, variation_of_information
+from connectome_db.kernels.normalise import normalise_stack
+from connectome_db.networks.evaluate import connected_pieces
+from connectome_db.networks.ffn import load_ffn
+from connectome_db.networks.inference import load_network
+from connectome_db.networks.registry import BUNDLED, find_model
+from connectome_db.stages import agglomerate, flood, reconcile, score, segment
+from connectome_db.stages import overlap as faces
+from tests.stages.memory import Memory
+
+VOXEL_NM = (10.0, 10.0, 10.0)
+THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
+
+
+@dataclass
+class Kept:
+    """`flood`, whose units are kept in a folder."""
+
+    folder: Path
+    seconds: float = 0.0
+    made: int = 0
+    found: list[dict[str, Any]] = field(default_factory=list)
+
+    def compute(self, block: Any) -> Any:
+        path = self.folder / f"{block.unit.code}.pickle"
+        if not path.exists():
+            start = time.perf_counter()
+            result = flood.compute(block)
+            seconds = time.perf_counter() - start
+            moves = int(np.sum(result["flood_object"]["moves"].to_numpy()))
+            partial = path.with_suffix(".partial")
+            partial.write_bytes(pickle.dumps((result, seconds, moves)))
+            partial.replace(path)
+            print(f"  {block.unit}: {moves} moves in {seconds:.0f} s, {moves / seconds:.2f} a second", flush=True)
+        result, seconds, moves = pickle.loads(path.read_bytes())  # noqa: S301 - made by this program
+        self.found.append({"seconds": seconds, "moves": moves})
+        return result
+
+
+def triple(text: str) -> tuple[int, int, int]:
+    z, y, x = (int(part) for part in text.split(","))
+    return z, y, x
+
+
+def tell(name: str, labels: np.ndarray, truth: np.ndarray, pieces: np.ndarray) -> dict[str, float]:
+    coverage = float((labels[truth != 0] != 0).mean())
+    out = {"coverage": round(coverage, 4)}
+    for called, t in (("truth", truth), ("pieces", pieces)):
+        every, covered = overlap(labels, t), overlap(labels, t, ignore_seg=0)
+        vi = variation_of_information(covered)
+        out[f"{called}_covered"] = round(adapted_rand(covered).error, 4)
+        out[f"{called}_all"] = round(adapted_rand(every).error, 4)
+        out[f"{called}_split"], out[f"{called}_merge"] = round(vi.split, 3), round(vi.merge, 3)
+    print(f"{name}: {json.dumps(out)}", flush=True)
+    return out
+
+
+def mapped(memory: Memory, table: str, column: str) -> np.ndarray:
+    rows = memory.tables[table].sort_by("supervoxel")
+    names, owner = rows["supervoxel"].to_numpy(), rows[column].to_numpy()
+    labels = memory.volumes["segment.supervoxels"]
+    inside = labels != 0
+    out = np.zeros(labels.shape, np.uint64)
+    out[inside] = owner[np.searchsorted(names, labels[inside])]
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--block", type=triple, default=(140, 125, 125))
+    parser.add_argument("--halo", type=triple, default=(16, 16, 16))
+    parser.add_argument("--apron", type=triple, default=(8, 8, 8))
+    parser.add_argument("--step", type=int, default=0)
+    parser.add_argument("--sections", type=int, default=140)
+    parser.add_argument("--order", default="forward")
+    parser.add_argument("--raw", action="store_true", help="grey levels as they are, not those of `render`")
+    parser.add_argument("--affinity", default="fib25-affinity")
+    parser.add_argument("--batch", type=int, default=1)
+    a = parser.parse_args()
+    a.out.mkdir(parents=True, exist_ok=True)
+    with h5py.File(a.data / "ts2_z000-139.h5") as file:
+        raw, truth, published = (file[n][: a.sections] for n in ("raw", "gt", "ffn_published"))
+    image = raw if a.raw else normalise_stack(raw)
+    pieces = connected_pieces(truth)
+    tell("published", published, truth, pieces)
+    memory = Memory(
+        VOXEL_NM,
+        {"render.image": image, "mask.mask": np.zeros(image.shape, np.uint8)},
+        Box((0, 0, 0), image.shape),
+    )
+    blocks = {"block_vx": a.block, "halo_vx": a.halo, "apron_vx": a.apron}
+    kept = Kept(a.out)
+    network = load_ffn(a.model, batch=a.batch)
+    memory.run(
+        replace(flood.STAGE, compute=kept.compute),
+        flood.FloodParams(step_vx=(a.step,) * 3, order=a.order, **blocks),
+        network,
+    )
+    seconds, moves = sum(f["seconds"] for f in kept.found), sum(f["moves"] for f in kept.found)
+    print(f"flood: {moves} moves, {seconds:.0f} s, {image.size / seconds:.0f} voxels of box a second, "
+          f"{image.size / moves:.0f} a move", flush=True)  # fmt: skip
+    affinity = load_network(find_model(a.affinity, [BUNDLED]))
+    for fill in ("none", "affinity"):
+        memory.run(segment.FLOODED, segment.SegmentParams(method="ffn", fill=fill, **blocks), affinity)
+        memory.run(faces.STAGE, faces.OverlapParams(block_vx=a.block, depth_vx=a.apron))
+        memory.run(reconcile.STAGE, reconcile.ReconcileParams())
+        joined = mapped(memory, "reconcile.fragment", "fragment")
+        tell(f"fill {fill}, reconciled", joined, truth, pieces)
+        memory.run(score.STAGE, score.ScoreParams(block_vx=a.block))
+        for threshold in THRESHOLDS:
+            memory.run(agglomerate.STAGE, agglomerate.AgglomerateParams(threshold=threshold))
+            objects = mapped(memory, "agglomerate.member", "object")
+            tell(f"fill {fill}, agglomerated at {threshold}", objects, truth, pieces)
+            np.savez_compressed(a.out / f"objects_{fill}_{threshold}.npz", objects=objects)
+
+
+if __name__ == "__main__":
+    main()

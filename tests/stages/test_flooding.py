@@ -1,0 +1,238 @@
+"""flood -> segment -> overlap -> reconcile -> score -> agglomerate over several blocks, against truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cc3d
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from connectome_db import ids
+from connectome_db.errors import StageError
+from connectome_db.geometry import Box
+from connectome_db.kernels.consensus import split_consensus
+from connectome_db.kernels.metrics import adapted_rand, overlap
+from connectome_db.spec import Found
+from connectome_db.stages import agglomerate as agglomerate_stage
+from connectome_db.stages import flood as flood_stage
+from connectome_db.stages import overlap as overlap_stage
+from connectome_db.stages import reconcile as reconcile_stage
+from connectome_db.stages import score as score_stage
+from connectome_db.stages import segment as segment_stage
+from tests.stages.memory import Memory
+from tests.stages.test_reconstruction import mapped, tubes
+from tests.stages.truth_network import TruthAffinity, TruthWindow, colour
+
+BLOCKS: dict[str, Any] = {"block_vx": (16, 64, 64), "halo_vx": (8, 16, 16), "apron_vx": (4, 8, 8)}
+VOXEL_NM = (30.0, 8.0, 8.0)
+BLIND_TUBE = 52
+"""A neurite that some networks do not see."""
+
+
+def flooded(
+    labels: np.ndarray,
+    *,
+    network: TruthWindow | None = None,
+    fill: str = "affinity",
+    reverse: bool = False,
+    mask: np.ndarray | None = None,
+    origin: tuple[int, int, int] = (0, 0, 0),
+    **more: Any,
+) -> Memory:
+    image = colour(labels)
+    if network is not None and network.blind:
+        image[labels == BLIND_TUBE] = network.blind
+    tissue = np.zeros(image.shape, np.uint8) if mask is None else mask
+    high = (origin[0] + image.shape[0], origin[1] + image.shape[1], origin[2] + image.shape[2])
+    memory = Memory(VOXEL_NM, {"render.image": image, "mask.mask": tissue}, Box(origin, high))
+    params = flood_stage.FloodParams(min_body_vx=50, **BLOCKS, **more)
+    count = len(flood_stage.plan(Found(VOXEL_NM, memory.extents), params))
+    order = list(reversed(range(count))) if reverse else []
+    memory.run(flood_stage.STAGE, params, network or TruthWindow(), order)
+    own = segment_stage.SegmentParams(method="ffn", fill=fill, **BLOCKS)  # type: ignore[arg-type]
+    memory.run(segment_stage.FLOODED, own, TruthAffinity(), order)
+    memory.run(
+        overlap_stage.STAGE, overlap_stage.OverlapParams(block_vx=BLOCKS["block_vx"], depth_vx=BLOCKS["apron_vx"])
+    )
+    memory.run(reconcile_stage.STAGE, reconcile_stage.ReconcileParams())
+    memory.run(score_stage.STAGE, score_stage.ScoreParams(block_vx=BLOCKS["block_vx"]))
+    memory.run(agglomerate_stage.STAGE, agglomerate_stage.AgglomerateParams(dust_vx=100))
+    return memory
+
+
+@pytest.fixture(scope="module")
+def tubes_memory() -> Memory:
+    return flooded(tubes())
+
+
+def test_bodies_joined_across_blocks_are_the_truth(tubes_memory: Memory) -> None:
+    """`reconcile` alone joins them: bodies of two blocks agree on the voxels that both saw."""
+    truth = cc3d.connected_components(tubes(), connectivity=6)
+    assert tubes_memory.units["flood"] == 2 * 2 * 3
+    joined = mapped(tubes_memory, "fragment")
+    bodies = tubes_memory.volumes["flood.bodies"]
+    assert (bodies[tubes() > 0] > 0).mean() > 0.97
+    covered = np.where(bodies > 0, joined, 0)
+    assert adapted_rand(overlap(covered, truth, ignore_seg=0)).error < 0.002
+    alone = adapted_rand(overlap(bodies, truth, ignore_seg=0))
+    assert alone.error > 0.1  # each block has its own
+    assert adapted_rand(overlap(mapped(tubes_memory, "object"), truth)).error < 0.002
+
+
+def test_a_body_keeps_its_name_and_what_is_filled_gets_one(tubes_memory: Memory) -> None:
+    bodies, supervoxels = tubes_memory.volumes["flood.bodies"], tubes_memory.volumes["segment.supervoxels"]
+    assert (supervoxels[bodies > 0] == bodies[bodies > 0]).all()
+    rows = tubes_memory.tables["segment.supervoxel"]
+    made = dict(zip(rows["supervoxel"].to_pylist(), rows["origin"].to_pylist(), strict=True))
+    assert set(made.values()) <= {"ffn", "fill"}
+    assert {n for n, origin in made.items() if origin == "ffn"} == set(np.unique(bodies[bodies > 0]).tolist())
+    assert set(made) == set(np.unique(supervoxels[supervoxels > 0]).tolist())
+    assert (ids.unit_of(rows["supervoxel"].to_numpy()) == (rows["unit"].to_numpy() & np.uint64((1 << 39) - 1))).all()
+
+
+def test_rows_say_where_a_body_came_from(tubes_memory: Memory) -> None:
+    bodies, truth = tubes_memory.volumes["flood.bodies"], tubes()
+    rows = tubes_memory.tables["flood.flood_body"].to_pylist()
+    assert len(rows) == len(np.unique(bodies[bodies > 0]))
+    for row in rows:
+        mine = bodies == row["body"]
+        assert int(mine.sum()) == row["size_vx"] <= row["read_vx"]
+        seed = truth[row["seed_z_vx"], row["seed_y_vx"], row["seed_x_vx"]]
+        assert set(np.unique(truth[mine]).tolist()) == {seed}
+        assert row["second_seed_z_vx"] is None
+    objects = tubes_memory.tables["flood.flood_object"]
+    kept = objects.filter(pa.compute.equal(objects["reason"], "complete"))
+    assert min(kept["moves"].to_pylist()) >= 1
+    assert min(kept["voxels"].to_pylist()) >= 50
+    skipped = tubes_memory.tables["flood.flood_skip"].to_pylist()
+    assert {r["reason"] for r in skipped} == {"border", "no_tissue", "taken", "close"}
+    assert sum(r["seeds"] for r in skipped if r["reason"] == "taken") > 0
+
+
+def test_the_image_is_mirrored_where_it_ends(tubes_memory: Memory) -> None:
+    """A window of 25 could else not come within 12 voxels of the border."""
+    bodies, truth = tubes_memory.volumes["flood.bodies"], tubes()
+    for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1], np.s_[:, :, 0], np.s_[:, :, -1]):
+        assert (bodies[edge][truth[edge] > 0] > 0).mean() > 0.9
+
+
+@pytest.mark.parametrize("fill", ["none", "grow", "affinity"])
+def test_what_no_body_has_is_filled_by_the_rule_chosen(fill: str) -> None:
+    """The network is blind for one colour: the neurite that has it gets no body."""
+    truth = tubes((16, 64, 70))
+    memory = flooded(truth, network=TruthWindow(blind=9), fill=fill)
+    bodies, supervoxels = memory.volumes["flood.bodies"], memory.volumes["segment.supervoxels"]
+    unseen = truth == BLIND_TUBE
+    assert unseen.sum() > 2000
+    assert not bodies[unseen].any()
+    origins = set(memory.tables["segment.supervoxel"]["origin"].to_pylist())
+    if fill == "none":
+        assert (supervoxels == bodies).all()
+        assert origins == {"ffn"}
+    elif fill == "grow":
+        assert supervoxels.all()
+        ours = (supervoxels == bodies) | np.isin(supervoxels, np.unique(bodies))
+        assert ours.mean() > 0.9  # the rest is where a neighbour's body grew into a block
+    else:
+        assert supervoxels.all()
+        assert origins == {"ffn", "fill"}
+        pieces = cc3d.connected_components(np.where(unseen, truth, 0), connectivity=6)
+        found = adapted_rand(overlap(np.where(unseen, mapped(memory, "object"), 0), pieces))
+        assert found.error < 0.01
+
+
+def test_consensus_splits_where_either_run_does() -> None:
+    first = np.array([[[1, 1, 1, 2, 2, 0, 3]]], np.uint32)
+    second = np.array([[[1, 1, 2, 2, 2, 2, 0]]], np.uint32)
+    labels, pairs = split_consensus(first, second, 1)
+    assert labels.tolist() == [[[1, 1, 2, 3, 3, 0, 0]]]
+    assert pairs.tolist() == [[1, 1], [1, 2], [2, 2]]
+    labels, pairs = split_consensus(first, second, 2)
+    assert labels.tolist() == [[[1, 1, 0, 2, 2, 0, 0]]]
+    assert pairs.tolist() == [[1, 1], [2, 2]]
+
+
+def test_consensus_of_two_orders_names_both_seeds() -> None:
+    truth = tubes((16, 64, 70))
+    memory = flooded(truth, consensus=True)
+    rows = memory.tables["flood.flood_body"].to_pylist()
+    assert rows
+    for row in rows:
+        seeds = [tuple(row[f"{kind}{axis}_vx"] for axis in "zyx") for kind in ("seed_", "second_seed_")]
+        assert truth[seeds[0]] == truth[seeds[1]] > 0
+    directions = memory.tables["flood.flood_object"]["direction"].to_pylist()
+    assert set(directions) == {"forward", "backward"}
+
+
+@pytest.mark.parametrize("how", [{"network": TruthWindow(batch=4)}, {"reverse": True}], ids=["batch-4", "reverse"])
+def test_neither_batch_nor_order_of_units_changes_anything(tubes_memory: Memory, how: dict[str, Any]) -> None:
+    again = flooded(tubes(), **how)
+    for name, volume in tubes_memory.volumes.items():
+        assert (again.volumes[name] == volume).all(), name
+    for name, table in tubes_memory.tables.items():
+        assert again.tables[name].equals(table), name
+
+
+def test_another_step_is_another_walk(tubes_memory: Memory) -> None:
+    wide = flooded(tubes(), step_vx=(3, 10, 10))
+    moves = [sum(m.tables["flood.flood_object"]["moves"].to_pylist()) for m in (wide, tubes_memory)]
+    assert moves[0] < 0.7 * moves[1]
+
+
+def test_an_origin_off_every_lattice() -> None:
+    truth = tubes((20, 70, 90))
+    memory = flooded(truth, origin=(5, -13, 40))
+    found = adapted_rand(overlap(mapped(memory, "object"), cc3d.connected_components(truth, connectivity=6)))
+    assert found.error < 0.005
+    seed = memory.tables["flood.flood_body"].to_pylist()[0]
+    place = [seed[f"seed_{axis}_vx"] - o for axis, o in zip("zyx", (5, -13, 40), strict=True)]
+    assert truth[tuple(place)] > 0
+
+
+def test_no_tissue_gives_empty_tables() -> None:
+    truth = tubes((16, 64, 64))
+    memory = flooded(truth, mask=np.full(truth.shape, 2, np.uint8))
+    assert not memory.volumes["segment.supervoxels"].any()
+    assert memory.tables["flood.flood_body"].num_rows == 0
+    assert memory.tables["flood.flood_object"].num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"halo_vx": (2, 16, 16), "apron_vx": (2, 8, 8)}, r"flood.halo_vx .*wanted at least half the window"),
+        ({"apron_vx": (9, 8, 8)}, "flood.apron_vx .*wanted at most halo_vx"),
+        ({"step_vx": (2, 4, 13)}, "flood.step_vx .*wanted at most half the window"),
+        ({"move_threshold": 0.99}, "init_activation 0.95: wanted at least move_threshold"),
+    ],
+    ids=["halo", "apron", "step", "thresholds"],
+)
+def test_parameters_that_cannot_be(params: dict[str, Any], words: str) -> None:
+    image = np.zeros((16, 64, 64), np.uint8)
+    memory = Memory(VOXEL_NM, {"render.image": image, "mask.mask": image}, Box((0, 0, 0), image.shape))
+    with pytest.raises(StageError, match=words):
+        memory.run(flood_stage.STAGE, flood_stage.FloodParams(**(BLOCKS | params)), TruthWindow())
+
+
+def test_segment_wants_bodies_and_their_blocks(tubes_memory: Memory) -> None:
+    found = Found(VOXEL_NM, tubes_memory.extents)
+    other = segment_stage.SegmentParams(method="ffn", **(BLOCKS | {"block_vx": (16, 32, 64)}))
+    with pytest.raises(StageError, match=r"segment.block_vx .*wanted the blocks of flood.block_vx"):
+        segment_stage.plan_flooded(found, other)
+    alone = Found(VOXEL_NM, {n: e for n, e in tubes_memory.extents.items() if not n.startswith("flood")})
+    with pytest.raises(StageError, match=r"segment\.method 'ffn': wanted bodies of the stage `flood`"):
+        segment_stage.plan(alone, segment_stage.SegmentParams(method="ffn"))
+
+
+def test_a_region_can_go_without_bodies(tubes_memory: Memory) -> None:
+    """An override of `segment.method` in a pipeline with `flood`."""
+    memory = Memory(VOXEL_NM, dict(list(tubes_memory.volumes.items())[:2]), tubes_memory.bounds)
+    memory.run(segment_stage.STAGE, segment_stage.SegmentParams(**BLOCKS), TruthAffinity())
+    usual = memory.volumes["segment.supervoxels"]
+    memory.volumes["flood.bodies"] = tubes_memory.volumes["flood.bodies"]
+    memory.tables["flood.flood_apron"] = tubes_memory.tables["flood.flood_apron"]
+    memory.extents |= {n: tubes_memory.extents[n] for n in ("flood.bodies", "flood.flood_apron")}
+    memory.run(segment_stage.FLOODED, segment_stage.SegmentParams(**BLOCKS), TruthAffinity())
+    assert (memory.volumes["segment.supervoxels"] == usual).all()
