@@ -76,15 +76,10 @@ def object_shares(labels: I32, window_vx: Triple) -> NDArray[np.float32]:
     Windows reach beyond the volume, where there is nothing.
     """
     shares = np.zeros(labels.shape, np.float32)
-    reach = [(n // 2, n // 2) for n in window_vx]
     for index, box in enumerate(ndimage.find_objects(labels), start=1):
-        mask = labels[box] == index
-        sums = np.pad(mask, reach).astype(np.int32)
-        for axis, extent in enumerate(window_vx):
-            run = np.pad(sums.cumsum(axis), [(1, 0) if a == axis else (0, 0) for a in range(3)])
-            length = run.shape[axis]
-            sums = run.take(range(extent, length), axis) - run.take(range(length - extent), axis)
-        shares[box][mask] = sums[mask] / np.float32(np.prod(window_vx))
+        mask = labels[box] == index  # outside of its box there is nothing of it
+        near = ndimage.uniform_filter(mask.astype(np.float32), window_vx, mode="constant")
+        shares[box][mask] = near[mask]
     return shares
 
 
@@ -92,11 +87,10 @@ def strata_of(labels: I32, window_vx: Triple, voxel_nm: tuple[float, float, floa
     """Stratum of every voxel (z, y, x): bin of SHARES times the number of distance classes, plus distance class."""
     edge = labels == 0
     for axis in range(3):
-        one, two = (np.take(labels, range(*span), axis) for span in ((0, -1 + labels.shape[axis]),
-                                                                      (1, labels.shape[axis])))  # fmt: skip
-        differs = one != two
-        head = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))
-        tail = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
+        head, tail = (
+            tuple(part if a == axis else slice(None) for a in range(3)) for part in (slice(None, -1), slice(1, None))
+        )
+        differs = labels[head] != labels[tail]
         edge[head] |= differs
         edge[tail] |= differs
     finest = min(voxel_nm)
@@ -201,15 +195,18 @@ def _cut(source: _Prepared, middle: tuple[np.intp, ...], pool: Pool, rng: np.ran
     extent = [0, 0, 0]
     for wanted, axis in zip(pool.window_vx, axes, strict=True):
         extent[axis - 1] = wanted
-    start = [int(m) - e // 2 for m, e in zip(middle, extent, strict=True)]
+    low = [int(m) - e // 2 for m, e in zip(middle, extent, strict=True)]
     shifts = section_shifts(rng, extent[0], augment)
     shifts = shifts - shifts[extent[0] // 2]  # the middle stays where it is
+    corners = np.clip(low[1:] + shifts, 0, np.subtract(source.labels.shape, extent)[1:])
+    moves = bool(shifts.any())
 
     def cut(array: NDArray[np.generic]) -> NDArray[np.generic]:
-        out = np.empty(extent, array.dtype)
-        for z in range(extent[0]):
-            y, x = (int(np.clip(start[a] + shifts[z, a - 1], 0, array.shape[a] - extent[a])) for a in (1, 2))
-            out[z] = array[start[0] + z, y : y + extent[1], x : x + extent[2]]
+        out = array[tuple(slice(n, n + e) for n, e in zip(low, extent, strict=True))]
+        if moves:
+            out = np.empty(extent, array.dtype)
+            for z, (y, x) in enumerate(corners.tolist()):
+                out[z] = array[low[0] + z, y : y + extent[1], x : x + extent[2]]
         return np.ascontiguousarray(oriented(out, code, augment.isotropic))
 
     labels = cut(source.labels)
