@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -141,22 +142,27 @@ def _has_tensorboard() -> bool:
 
 
 class _Log:
-    """TensorBoard's log of one training."""
+    """TensorBoard's log of one training, by TensorFlow alone."""
 
     def __init__(self, folder: Path) -> None:
-        import tensorflow as tf  # noqa: PLC0415 - seconds to import, and only one of two backends
-
-        self._tf = tf
-        self._writer = tf.summary.create_file_writer(str(folder))
+        self._folder = folder
+        self._writer: Any = None
 
     def __enter__(self) -> _Log:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
-    def write(self, step: int, values: Validation) -> None:
+    def write(self, step: int, values: Mapping[str, float]) -> None:
         """Add numbers of a step."""
+        import tensorflow as tf  # noqa: PLC0415 - seconds to import, and only one of two backends
+
+        if self._writer is None:  # not before a training has chosen TensorFlow's threads
+            self._writer = tf.summary.create_file_writer(str(self._folder))
+        kind = tf.compat.v1.SummaryMetadata
+        scalars = kind(plugin_data=kind.PluginData(plugin_name="scalars"))  # tf.summary.scalar needs TensorBoard itself
         with self._writer.as_default(step=step):
             for name, value in values.items():
-                self._tf.summary.scalar(name, value)
+                tf.summary.write(name, tf.constant(value, tf.float32), metadata=scalars)

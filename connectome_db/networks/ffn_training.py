@@ -176,6 +176,9 @@ class _Run:
         self.model = build_ffn(config.network.model_copy(update={"precision": config.precision}), seed=config.seed)
         if initial is not None:
             take_over(self.model, initial)
+        else:  # it adds nothing to the mask at first: answers of random weights, looked at again, grow without bound
+            last = self.model.get_layer("conv_lom").kernel
+            last.assign(np.zeros(last.shape, np.float32))
         step = StepConfig(teacher_share=0.0 if guide is None else config.teacher_share)
         looks = Looks(config.batch // ranks.size, config.network, seen_by, step)
         self.stepper = Stepper(looks, self.model, _optimizer(keras, config), None if guide is None else guide.model)
@@ -229,7 +232,7 @@ class _Run:
             "backend": keras_module().backend.backend(),
             "loss_history": HISTORY,
             **more,
-            "scores_on_held_out_data": list(scores[-1:]),
+            "scores_on_held_out_data": [{k: v if np.isfinite(v) else None for k, v in s.items()} for s in scores[-1:]],
         }
         write_ffn(folder, self.config.network, weights, card)
         write_json(folder / CARD, {**card, "model_id": model_id(folder)})
