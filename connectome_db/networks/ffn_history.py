@@ -23,8 +23,12 @@ def read_validations(folder: Path, steps: int) -> list[Validation]:
     if steps == 0 or not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as handle:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(handle)]
-    return [{**row, "step": int(row["step"])} for row in rows if row["step"] <= steps]
+        rows = [{name: _number(text) for name, text in row.items()} for row in csv.DictReader(handle)]
+    return [row for row in rows if row["step"] <= steps]
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)
 
 
 def write_validations(folder: Path, scores: Sequence[Validation]) -> None:

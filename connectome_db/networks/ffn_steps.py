@@ -212,9 +212,9 @@ class Stepper:
     def averaged(self) -> list[NDArray[np.float32]]:
         """The weights to keep, in the model's order: their moving average where there is one."""
         self._engine.store()
-        now = [np.array(weight) for weight in self.model.weights]
+        now = [np.asarray(weight).copy() for weight in self.model.weights]
         self.optimizer.finalize_variable_values(self.model.trainable_variables)
-        kept = [np.array(weight, np.float32) for weight in self.model.weights]
+        kept = [np.asarray(weight).astype(np.float32) for weight in self.model.weights]
         for weight, value in zip(self.model.weights, now, strict=True):
             weight.assign(value)
         return kept
