@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -65,7 +66,7 @@ def ffn(
     """
     from connectome_db import executors
     from connectome_db.demo import training_split
-    from connectome_db.errors import ConfigError, RunError
+    from connectome_db.errors import ConnectomeError, RunError
     from connectome_db.networks.ffn_command import default_ffn_training, train_and_validate
     from connectome_db.networks.registry import model_id
 
@@ -114,9 +115,10 @@ def ffn(
             ranks=mine,
             tensorboard=tensorboard,
         )
-    except ConfigError as problem:
-        if mine.size > 1 and mine.rank == 0:
-            typer.echo(f"error: {problem}", err=True)
+    except Exception as problem:
+        if mine.size > 1:  # the other ranks wait for this one
+            known = isinstance(problem, ConnectomeError)
+            typer.echo(f"error: {problem}" if known else traceback.format_exc(), err=True)
             executors.abort(1)
         raise
     if mine.rank == 0:
@@ -154,6 +156,9 @@ def _unet(task: str) -> Callable[..., None]:
     def run(**options: Any) -> None:
         make.train(task, **options)  # type: ignore[arg-type]  # one of its tasks
 
+    if task != "affinity":  # whose examples it has
+        summary = inspect.cleandoc(make.train.__doc__ or "").split("\n\n")[0]
+        run.__doc__ = f"{summary}\n\nExample: connectome train {task} --data phantom --out models/mine-{task}"
     options = [option for option in whole.parameters.values() if option.name != "task"]
     run.__signature__ = whole.replace(parameters=options)  # type: ignore[attr-defined]  # what typer reads
     return run

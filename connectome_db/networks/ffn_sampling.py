@@ -108,7 +108,7 @@ class _Prepared:
     image: U8
     labels: I32
     valid: NDArray[np.bool_] | None
-    places: I64
+    places: NDArray[np.signedinteger]
     """Flat indices of voxels, sorted by stratum."""
     starts: I64
     """(strata + 1,): where each stratum begins in `places`."""
@@ -180,7 +180,9 @@ def _prepare(volume: TrainingVolume, config: FFNSamplingConfig, window: Triple) 
         outside[extent // 2 : labels.shape[axis] - extent // 2] = False
         usable[tuple(outside if a == axis else slice(None) for a in range(3))] = False
     strata = strata_of(labels, window, volume.voxel_nm)
-    places = np.flatnonzero(usable)
+    places: NDArray[np.signedinteger] = np.flatnonzero(usable)
+    if usable.size < 2**31:
+        places = places.astype(np.int32)
     kind = strata.ravel()[places]
     order = np.argsort(kind, kind="stable")
     total = (len(SHARES) + 1) * (len(DISTANCES_VX) + 1)
