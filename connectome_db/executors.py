@@ -10,10 +10,16 @@ A job array needs no engine: `--part i/n` takes every n-th unit of the full plan
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from connectome_db.errors import RunError
 
@@ -74,6 +80,43 @@ def abort(code: int) -> None:
         from mpi4py import MPI  # noqa: PLC0415
 
         MPI.COMM_WORLD.Abort(code)
+
+
+def start_ranks(launcher: Sequence[str], words: Sequence[str], hint: str) -> int:
+    """Run `launcher… python words…` and return its exit code; RunError with a `hint` if there is no such launcher."""
+    # The launcher that comes with the interpreter's mpich wheel lies beside it, and need not be on PATH.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    try:
+        done = subprocess.run([*launcher, sys.executable, *words], env=os.environ | {"PATH": path}, check=False)
+    except FileNotFoundError as e:
+        raise RunError(
+            f"MPI launcher {launcher[0]!r} not found: install MPI, or {hint} (`connectome doctor` checks it)"
+        ) from e
+    return done.returncode
+
+
+def allreduce_mean(arrays: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Means over all ranks of arrays that have the same shapes on each; every rank gets the same bits.
+
+    Each rank adds one part of the numbers, in the order of ranks, and hands out its sums: the traffic of a ring
+    (Patarasuk & Yuan 2009), and a result that does not depend on who comes first, so a run repeats.
+    """
+    from mpi4py import MPI  # noqa: PLC0415
+
+    ranks = MPI.COMM_WORLD.Get_size()
+    sizes = [array.size for array in arrays]
+    part = -(-sum(sizes) // ranks)
+    mine = np.zeros(part * ranks, np.float32)
+    mine[: sum(sizes)] = np.concatenate([np.ravel(array) for array in arrays])
+    theirs = np.empty_like(mine)
+    MPI.COMM_WORLD.Alltoall(mine, theirs)
+    total = theirs[:part].copy()
+    for other in theirs.reshape(ranks, part)[1:]:
+        total += other
+    total /= np.float32(ranks)
+    MPI.COMM_WORLD.Allgather(total, mine)
+    parts = np.split(mine[: sum(sizes)], np.cumsum(sizes)[:-1])
+    return [values.reshape(array.shape) for values, array in zip(parts, arrays, strict=True)]
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import socket
-import subprocess
 import sys
 import time
 import traceback
@@ -304,19 +303,11 @@ def launch_mpi(prepared: Prepared, run_id: str, ranks: int, only: Path | None = 
         "keys": prepared.keys_digest,
         "only": str(only) if only else None,
     }
-    inner = [sys.executable, "-m", "connectome_db.ranks", json.dumps(task)]
-    # The launcher that comes with the interpreter's mpich wheel lies beside it, and need not be on PATH.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    try:
-        done = subprocess.run([*launcher, *inner], env=os.environ | {"PATH": path}, check=False)
-    except FileNotFoundError as e:
+    inner = ["-m", "connectome_db.ranks", json.dumps(task)]
+    code = executors.start_ranks(launcher, inner, "set `mpiexec` in launch.yaml")
+    if code:
         raise RunError(
-            f"MPI launcher {launcher[0]!r} not found: install MPI, or set `mpiexec` in launch.yaml "
-            "(`connectome doctor` checks it)"
-        ) from e
-    if done.returncode:
-        raise RunError(
-            f"the MPI job of stage {stage} ended with code {done.returncode} (its messages are above). Units finished "
+            f"the MPI job of stage {stage} ended with code {code} (its messages are above). Units finished "
             "before that are kept: running again continues from them."
         )
 

@@ -141,5 +141,5 @@ def picture(
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (simulate, train, demo, assess, picture):
+    for command in (simulate, demo, assess, picture):  # train: cli.training
         app.command()(command)

@@ -43,8 +43,8 @@ def import_ffn(
     from connectome_db.networks.ffn_checkpoint import import_ffn as bring_in
 
     given = Request(
-        fov_vx=_triple("--fov-vx", fov_vx),
-        deltas_vx=_triple("--deltas-vx", deltas_vx),
+        fov_vx=triple("--fov-vx", fov_vx),
+        deltas_vx=triple("--deltas-vx", deltas_vx),
         image_mean=image_mean,
         image_std=image_std,
     )
@@ -53,7 +53,8 @@ def import_ffn(
     OUT.print(f"[bold]{made}[/]: {folder / name}")
 
 
-def _triple(option: str, text: str | None) -> Vec3 | None:
+def triple(option: str, text: str | None) -> Vec3 | None:
+    """Three whole numbers z,y,x of an option, None if it was not given; others are a ConfigError."""
     from connectome_db.errors import ConfigError
 
     if text is None:

@@ -59,7 +59,7 @@ def train_and_score(
         def advance(done: int, loss: float) -> None:
             bar.update(row, completed=done, loss=loss)
 
-        card = {"source": split.source, "code": _git_revision()}
+        card = {"source": split.source, "code": git_revision()}
         train(
             chosen,
             split.train,
@@ -87,7 +87,7 @@ def score(folder: Path, volumes: Sequence[TrainingVolume]) -> dict[str, Any]:
     return card
 
 
-def _git_revision() -> str:
+def git_revision() -> str:
     """The commit of the code that trains, "+changes" where files differ from it; "unknown" outside a checkout."""
     here = Path(__file__).parent
     kernels = [f"../kernels/{name}.py" for name in ("affinity", "cleft", "normalise", "shape_descriptors")]

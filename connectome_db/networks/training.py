@@ -89,13 +89,13 @@ def train(
     sources = [prepare(volume, config.sampling) for volume in volumes]
     model = build(config.network, seed=config.seed, policy=config.policy)
     if initial is not None:
-        _take_over(model, initial)
+        take_over(model, initial)
     optimizer = _optimizer(keras, config)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer, loss=loss_of(keras, config.sampling), jit_compile=_compiled(keras))
     variables = [*model.weights, *optimizer.variables]
     checkpoint = out_folder / CHECKPOINT
-    history = _restore(checkpoint, identity, variables) if resume and checkpoint.is_file() else []
+    history = restore_checkpoint(checkpoint, identity, variables) if resume and checkpoint.is_file() else []
 
     def make(step: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         return batch_at(sources, config.sampling, config.seed, step)
@@ -114,7 +114,7 @@ def train(
             if progress is not None:
                 progress(step + 1, loss)
             if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
-                _save(checkpoint, identity, variables, history)
+                save_checkpoint(checkpoint, identity, variables, history)
     optimizer.finalize_variable_values(model.trainable_variables)
     weights = [(weight.path, np.asarray(weight, np.float32)) for weight in model.weights]
     write_model(
@@ -128,7 +128,8 @@ def train(
     return out_folder
 
 
-def _take_over(model: Any, folder: Path) -> None:
+def take_over(model: Any, folder: Path) -> None:
+    """Give a model those weights of a model folder that have its names and shapes; none fitting is a ConfigError."""
     stored = {name.split(":", 1)[1]: value for name, value in read_weights(folder)}
     fitting = [w for w in model.weights if w.path in stored and stored[w.path].shape == tuple(w.shape)]
     if not fitting:
@@ -212,14 +213,16 @@ def _compiled(keras: Any) -> bool:
     return bool(keras.backend.backend() == "jax")
 
 
-def _save(path: Path, identity: str, variables: Sequence[Any], history: Sequence[float]) -> None:
+def save_checkpoint(path: Path, identity: str, variables: Sequence[Any], history: Sequence[float]) -> None:
+    """Write the values of variables, the losses so far, and what they belong to."""
     arrays = {f"v{i:04d}": np.asarray(variable) for i, variable in enumerate(variables)}
     partial = path.with_suffix(".partial.npz")
     np.savez(partial, identity=np.array(identity), history=np.array(history, np.float64), allow_pickle=False, **arrays)
     partial.replace(path)  # a kill while writing leaves the previous checkpoint
 
 
-def _restore(path: Path, identity: str, variables: Sequence[Any]) -> list[float]:
+def restore_checkpoint(path: Path, identity: str, variables: Sequence[Any]) -> list[float]:
+    """Assign what `save_checkpoint` wrote; return the losses. One of another `identity` is a ConfigError."""
     with np.load(path, allow_pickle=False) as stored:
         if str(stored["identity"]) != identity:
             raise ConfigError(
