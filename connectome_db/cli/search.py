@@ -134,7 +134,7 @@ def show_search(
     """
     import pyarrow as pa
 
-    from connectome_db.plots.picture import check_path, to_bytes
+    from connectome_db.plots.picture import save
     from connectome_db.search import report
     from connectome_db.search.folder import names, open_search
     from connectome_db.search.loop import finished
@@ -152,8 +152,7 @@ def show_search(
         OUT.print(f"No trial of {name} is finished: `connectome search run {name}` makes them.")
         return
     if plot is not None:
-        plot.write_bytes(to_bytes(report.picture(one, trials), check_path(plot).suffix.lower()))
-        OUT.print(f"wrote {plot}")
+        OUT.print(f"wrote {save(report.picture(one, trials), plot)}")
     show(report.table(one, trials), limit=limit)
 
 
