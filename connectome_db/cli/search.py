@@ -41,8 +41,7 @@ def new(
 
     Examples:
 
-        connectome search new rates --task affinity --data ac3=/data/ac3 --vary learning_rate=1e-4:1e-2:log
-        --vary features=8,16 --set steps=300
+        connectome search new rates --task affinity --data ac3=DIR --vary learning_rate=1e-4:1e-2:log --set steps=300
 
         connectome search new rates --file search.yaml
     """
@@ -123,7 +122,7 @@ def _tell(trial: Trial, metric: str) -> None:
 
 @search_app.command("show")
 def show_search(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of the search; none: list them.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of the search; none: list them.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw score against parameters: .png, .svg or .html.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Trials shown.")] = 200,
     project: ProjectOption = None,
