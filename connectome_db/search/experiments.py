@@ -8,6 +8,7 @@ every trial starts from the same commit. A killed trial leaves nothing but that 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -118,8 +119,10 @@ def train_trial(folder: Path) -> dict[str, Any]:
     measures: dict[str, float] = {}
     try:
         card = task.train(chosen, split, given["seed"], given["threads"], out)
-        measures = task.measures(card)
-        record |= {"score": measures[task.metric], "model_id": model_id(out)}
+        measures = {name: value for name, value in task.measures(card).items() if math.isfinite(value)}
+        record |= {"score": measures.get(task.metric), "model_id": model_id(out)}
+        if record["score"] is None:
+            record["failed"] = f"{task.metric} of this model is not a number"
     except ConfigError as e:
         record["failed"] = str(e)
         (out / "failed.txt").write_text(f"{e}\n", encoding="utf-8")

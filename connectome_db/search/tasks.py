@@ -13,10 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from connectome_db.demo import training_split
 from connectome_db.errors import ConfigError, SourceError, nearest
 from connectome_db.networks.architecture import UNetConfig
-from connectome_db.networks.command import train_and_score
 from connectome_db.networks.datasets import AC3_FILES, FIB25_FILES, Split
 from connectome_db.networks.presets import default_training
 from connectome_db.networks.sampling import Task as UNetTask
@@ -63,7 +61,7 @@ class Task:
     train: Callable[[Any, Split, int, int, Path], dict[str, Any]]
     """(parameters, data, seed, threads, model folder) -> model card; raises ConfigError when training fails."""
     measures: Callable[[Mapping[str, Any]], dict[str, float]]
-    """Model card -> named numbers, `metric` among them."""
+    """Model card -> named numbers, `metric` among them; not a number where there is none."""
     load: Callable[[str], Split]
     """Data by its name -> volumes."""
 
@@ -94,6 +92,8 @@ def _resized(network: UNetConfig, depth: int | None, features: int | None) -> UN
 
 def _train_unet(task: UNetTask) -> Callable[[Any, Split, int, int, Path], dict[str, Any]]:
     def train(chosen: Any, split: Split, seed: int, threads: int, out: Path) -> dict[str, Any]:
+        from connectome_db.networks.command import train_and_score  # noqa: PLC0415 only a trial trains
+
         config = unet_config(task, split, chosen, seed)
         return train_and_score(split, out, task=task, config=config, threads=threads, resume=False, show_progress=False)
 
@@ -102,6 +102,8 @@ def _train_unet(task: UNetTask) -> Callable[[Any, Split, int, int, Path], dict[s
 
 def _load_unet(task: UNetTask) -> Callable[[str], Split]:
     def load(data: str) -> Split:
+        from connectome_db.demo import training_split  # noqa: PLC0415 all stages come with it, and only a trial reads
+
         split = training_split(data, task)
         if task == "cleft" and not all(v.synapses is not None and v.synapses_exhaustive for v in split.test):
             raise ConfigError(
