@@ -22,6 +22,7 @@ from typing import Any
 from connectome_db.config import read_yaml
 from connectome_db.environment import code_facts, environment_facts, host_facts
 from connectome_db.errors import ConfigError, RunError
+from connectome_db.networks.backend import keras_module
 from connectome_db.networks.registry import model_id, write_json
 from connectome_db.revisions import cache_folder
 from connectome_db.search import spec as specs
@@ -114,6 +115,7 @@ def train_trial(folder: Path) -> dict[str, Any]:
     out = folder / MODEL / given["search"]
     out.mkdir(parents=True, exist_ok=True)
     started, clock = datetime.now(UTC), time.monotonic()
+    backend = keras_module().backend.backend()  # one that is missing stops the search: it is no fault of the parameters
     split = task.load(given["data"])
     record: dict[str, Any] = {**given, "metric": task.metric, "score": None, "model_id": None, "failed": None}
     measures: dict[str, float] = {}
@@ -136,6 +138,7 @@ def train_trial(folder: Path) -> dict[str, Any]:
         ],
         "project_commit": git(folder, "rev-parse", "HEAD").strip(),
         "code_version": code_facts(),
+        "backend": backend,
         "environment": environment_facts(),
         "host": host_facts(),
         "started": started.isoformat(timespec="seconds"),

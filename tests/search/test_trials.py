@@ -133,6 +133,7 @@ def test_a_trial_is_an_experiment_with_its_record(searched: Search, data: Path) 
         assert {v["used_for"] for v in record["input_data"]} == {"training", "score"}
         assert all(len(v["sha256"]) == 64 for v in record["input_data"])
         assert record["environment"]["packages"]["numpy"]
+        assert record["backend"] in ("tensorflow", "jax")
         assert len(record["code"]) == 64
         lock = git(searched.project, "show", f"{record['experiment_commit']}:searches/tiny/dvc.lock")
         assert str(data / "ac3_z000-039.h5") in lock
