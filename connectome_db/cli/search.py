@@ -26,7 +26,7 @@ def search() -> None:
 def new(
     name: NameArgument,
     task: Annotated[str | None, typer.Option(help="What is trained: affinity or cleft.")] = None,
-    data: Annotated[str | None, typer.Option(help="As `connectome train --data`.")] = None,
+    data: Annotated[str | None, typer.Option(help="As `connectome train affinity --data`.")] = None,
     vary: Annotated[
         list[str] | None, typer.Option(help="NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C; may be repeated.")
     ] = None,

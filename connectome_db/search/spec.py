@@ -47,7 +47,7 @@ class Spec(BaseModel):
 
     task: str
     data: str
-    """As of `connectome train --data`; folders are absolute."""
+    """As of `connectome train affinity --data`; folders are absolute."""
     seed: int = Field(default=0, ge=0)
     """Of the suggestions and of every training."""
     threads: int = Field(default=2, ge=1)
