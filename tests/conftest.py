@@ -11,7 +11,8 @@ from tests.network_answers import FOLDER as ANSWERS
 
 SLOW_FIRST = (
     "pipeline/test_demo", "pipeline/test_identical", "pipeline/test_incremental", "pipeline/", "versions/test_diff.",
-    "versions/", "diagnosis/test_remedy", "diagnosis/", "qa/", "docs/",
+    "versions/", "diagnosis/test_remedy", "diagnosis/", "search/test_trials", "qa/",
+    "docs/",
 )  # fmt: skip
 """Files are shared out in this order, then all others: a slow one taken last would leave one worker without work."""
 

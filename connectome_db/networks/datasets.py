@@ -19,6 +19,8 @@ AC3_TRAIN_SECTIONS = (0, 28)
 AC3_TEST_SECTIONS = (28, 40)
 FIB25_TRAIN_SECTIONS = (0, 100)
 FIB25_TEST_SECTIONS = (100, 140)
+AC3_FILES = ("ac3_z000-039.h5", "synapses_z000-039.csv")
+FIB25_FILES = ("ts2_z000-139.h5",)
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ def load_split(dataset: str, folder: Path) -> Split:
 
 def load_ac3(folder: Path) -> Split:
     """Mouse cortex, 30 x 6 x 6 nm (Kasthuri et al. 2015, doi:10.1016/j.cell.2015.06.054): z 0-27 train, 28-39 test."""
-    raw, labels = _read_h5(folder / "ac3_z000-039.h5", "raw", "labels")
-    points = _read_ac3_synapses(folder / "synapses_z000-039.csv")
+    raw, labels = _read_h5(folder / AC3_FILES[0], "raw", "labels")
+    points = _read_ac3_synapses(folder / AC3_FILES[1])
     voxel_nm = (30.0, 6.0, 6.0)
     train, test = (
         _section_range(f"ac3 z {lo}-{hi - 1}", raw, labels, voxel_nm, (lo, hi), points)
@@ -87,7 +89,7 @@ def load_ac3(folder: Path) -> Split:
 
 def load_fib25(folder: Path) -> Split:
     """Fly medulla FIB-SEM, 10 nm isotropic (Takemura et al. 2015, 10.1073/pnas.1509820112): z 0-99 train, 100-139."""
-    raw, labels = _read_h5(folder / "ts2_z000-139.h5", "raw", "gt")
+    raw, labels = _read_h5(folder / FIB25_FILES[0], "raw", "gt")
     voxel_nm = (10.0, 10.0, 10.0)
     train, test = (
         _section_range(f"fib25 z {lo}-{hi - 1}", raw, labels, voxel_nm, (lo, hi), None)

@@ -27,6 +27,7 @@ from connectome_db.networks.unet import build
 CHECKPOINT = "checkpoint.npz"
 HISTORY = "loss.csv"
 CURVE = "loss.png"
+Optimizer = Literal["adamw", "adam", "sgd"]
 Progress = Callable[[int, float], None]
 """Called after each step with (steps done, loss)."""
 
@@ -41,8 +42,11 @@ class TrainConfig(BaseModel):
     steps: int = Field(ge=1)
     seed: int = Field(default=0, ge=0)
     learning_rate: float = Field(default=2e-3, gt=0)
-    """Highest rate of AdamW (Loshchilov & Hutter 2019); warmed up over 5% of the steps, then a cosine down to 1%."""
+    """Highest rate of the optimizer; warmed up over 5% of the steps, then a cosine down to 1%."""
     weight_decay: float = Field(default=1e-4, ge=0)
+    """Decoupled from the gradient, for every optimizer (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
+    optimizer: Optimizer = "adamw"
+    """adamw, adam (the same without weight decay) or sgd (Nesterov momentum 0.9)."""
     average: float = Field(default=0.99, ge=0, lt=1)
     """The weights kept are an exponential moving average with this momentum."""
     policy: Literal["float32", "mixed_bfloat16"] = "float32"
@@ -168,7 +172,13 @@ def _optimizer(keras: Any, config: TrainConfig) -> Any:
         warmup_steps=warm,
     )
     average: dict[str, Any] = {"use_ema": True, "ema_momentum": config.average} if config.average > 0 else {}
-    return keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, global_clipnorm=1.0, **average)
+    common: dict[str, Any] = {"global_clipnorm": 1.0, **average}
+    if config.optimizer == "adam":
+        return keras.optimizers.Adam(schedule, **common)
+    common["weight_decay"] = config.weight_decay
+    if config.optimizer == "sgd":
+        return keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, **common)
+    return keras.optimizers.AdamW(schedule, **common)
 
 
 def _weighted_cross_entropy(keras: Any) -> Callable[[Any, Any], Any]:

@@ -27,6 +27,7 @@ from connectome_db.query.database import Database, Other, open_database
 from connectome_db.runner import run_units
 from connectome_db.schema.all import TABLES
 from connectome_db.schema.provenance import PROVENANCE
+from connectome_db.search.spec import parse as parse_search
 from connectome_db.stages.pipeline import STAGES
 from connectome_db.versions.plan.machine import parse_machine
 from tests import tiny_project
@@ -176,6 +177,9 @@ def test_yaml_on_the_pages_is_valid(tmp_path: Path) -> None:
         keys = YAML(typ="safe").load(text).keys()
         if "speeds" in keys:
             assert parse_machine(text, "a page").flop_per_move > 0
+            continue
+        if "vary" in keys:
+            assert parse_search(YAML(typ="safe").load(text), "a page").fixed
             continue
         launch = set(keys) <= set(Launch.model_fields)
         (tmp_path / "launch.yaml").write_text(text if launch else "")
