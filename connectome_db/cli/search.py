@@ -25,7 +25,7 @@ def search() -> None:
 @search_app.command("new")
 def new(
     name: NameArgument,
-    task: Annotated[str | None, typer.Option(help="What is trained: affinity or cleft.")] = None,
+    task: Annotated[str | None, typer.Option(help="What is trained: affinity, cleft or ffn.")] = None,
     data: Annotated[str | None, typer.Option(help="As `connectome train affinity --data`.")] = None,
     vary: Annotated[
         list[str] | None, typer.Option(help="NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=A,B,C; may be repeated.")

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from connectome_db.errors import ConfigError, SourceError, nearest
 from connectome_db.networks.architecture import UNetConfig
 from connectome_db.networks.datasets import AC3_FILES, FIB25_FILES, Split
 from connectome_db.networks.presets import default_training
+from connectome_db.networks.registry import ARCHITECTURE
 from connectome_db.networks.sampling import Task as UNetTask
 from connectome_db.networks.training import Optimizer, TrainConfig
 
@@ -44,6 +45,46 @@ class UNetParameters(BaseModel):
     """Momentum of the average of the weights that is kept."""
     balance: float | None = Field(default=None, ge=0, le=1)
     """How far the loss evens out rare and frequent targets."""
+
+
+class FFNParameters(BaseModel):
+    """Hyper-parameters of `train ffn`. None: as the published network for the data's voxels, or `initial`, has it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Highest rate of the optimizer, for the whole batch."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    """Of adamw."""
+    optimizer: Optimizer = "adamw"
+    """adamw, adam or sgd."""
+    batch: int = Field(default=4, ge=1)
+    """Windows per step."""
+    steps: int = Field(default=2000, ge=1)
+    """Steps of a training."""
+    warmup_steps: int | None = Field(default=None, ge=0)
+    """Until the highest rate is reached; None: 5% of the steps."""
+    depth: int | None = Field(default=None, ge=1, le=64)
+    """Pairs of convolutions."""
+    features: int | None = Field(default=None, ge=1, le=512)
+    """Channels of every convolution."""
+    average: float = Field(default=0.99, ge=0, lt=1)
+    """Momentum of the average of the weights that is kept."""
+    initial: str | None = None
+    """Absolute path of a model folder to start from."""
+    teacher: str | None = None
+    """Absolute path of a model folder to imitate."""
+    teacher_share: float = Field(default=0.5, gt=0, le=1)
+    """The teacher's share of the target; the rest is the truth."""
+    validate_vx: str = Field(default="40,160,160", pattern=r"^\d+,\d+,\d+$")
+    """Box z,y,x in voxels of the held-out data that is filled for the score."""
+
+    @field_validator("initial", "teacher")
+    @classmethod
+    def _is_a_model(cls, folder: str | None) -> str | None:
+        if folder is not None and not (Path(folder).is_absolute() and (Path(folder) / ARCHITECTURE).is_file()):
+            raise ValueError("wanted the absolute path of a model folder, as trials run in a clone of the project")
+        return folder
 
 
 @dataclass(frozen=True)
@@ -133,6 +174,33 @@ def _cleft_measures(card: Mapping[str, Any]) -> dict[str, float]:
     return _mean(card, {"f1": "f1", "precision": "precision", "recall": "recall"}, "best")
 
 
+def _train_ffn(chosen: Any, split: Split, seed: int, threads: int, out: Path) -> dict[str, Any]:
+    from connectome_db.networks.ffn_command import default_ffn_training, train_and_validate  # noqa: PLC0415 as above
+
+    initial, teacher = (None if path is None else Path(path) for path in (chosen.initial, chosen.teacher))
+    given = chosen.model_dump(exclude={"depth", "features", "initial", "teacher", "validate_vx"})
+    network = {k: v for k, v in chosen.model_dump(include={"depth", "features"}).items() if v is not None}
+    config = default_ffn_training(split.train[0].voxel_nm, initial, network, seed=seed, **given)
+    z, y, x = (int(extent) for extent in chosen.validate_vx.split(","))
+    return train_and_validate(
+        config,
+        split,
+        out,
+        validate_vx=(z, y, x),
+        threads=threads,
+        resume=False,
+        initial=initial,
+        teacher=teacher,
+        show_progress=False,
+    )
+
+
+def _ffn_measures(card: Mapping[str, Any]) -> dict[str, float]:
+    last = card["scores_on_held_out_data"][-1]
+    names = ("adapted_rand_error_all", "adapted_rand_error_covered", "coverage", "moves")
+    return {name: float("nan") if last[name] is None else last[name] for name in names}
+
+
 TASKS: tuple[Task, ...] = (
     Task(
         name="affinity",
@@ -154,8 +222,18 @@ TASKS: tuple[Task, ...] = (
         measures=_cleft_measures,
         load=_load_unet("cleft"),
     ),
+    Task(
+        name="ffn",
+        parameters=FFNParameters,
+        metric="adapted_rand_error_all",
+        minimise=True,
+        code=("networks.ffn_command",),
+        train=_train_ffn,
+        measures=_ffn_measures,
+        load=_load_unet("affinity"),  # the same volumes
+    ),
 )
-"""Every task. Scores are means over the held-out volumes."""
+"""Every task. Scores are means over the held-out volumes; of ffn, over one box in their middle."""
 
 
 def task_named(name: str) -> Task:

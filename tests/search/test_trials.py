@@ -28,6 +28,7 @@ from connectome_db.search.experiments import keep_model, record_of, run_experime
 from connectome_db.search.folder import Search, baseline, create, git, locked, open_search
 from connectome_db.search.loop import Outcome, Trial, finished, search
 from connectome_db.search.spec import Parameters
+from tests.networks.test_network_training import cells
 
 pytest.importorskip("optuna", reason="the extra `search` is not installed")
 
@@ -221,6 +222,22 @@ def test_data_that_went_away_stops_the_search(project: Path, data: Path, tmp_pat
         CliRunner().invoke(app, ["search", "run", "gone", "-C", str(project)], catch_exceptions=False)
     assert "ac3_z000-039.h5" in str(told.value)
     assert finished(one.spec, one.storage) == []
+
+
+@pytest.mark.slow
+def test_a_flood_filling_network_is_trained_and_scored(project: Path, tmp_path: Path) -> None:
+    volume = cells(3, (140, 72, 72))
+    with h5py.File(tmp_path / "ts2_z000-139.h5", "w") as file:
+        file["raw"], file["gt"] = volume.image, volume.labels
+    fixed = {"steps": 2, "batch": 1, "depth": 1, "validate_vx": "33,48,48"}
+    values = {"task": "ffn", "data": f"fib25={tmp_path}", "threads": 1, "set": fixed}
+    one = create(project, "ffn", specs.parse({**values, "vary": {"features": [2, 3]}}, "here"))
+    record = train_trial(one.folder)
+    assert record["failed"] is None
+    assert 0 <= record["score"] == record["measures"]["adapted_rand_error_all"] <= 1
+    assert record["model_id"] == model_id(one.folder / "model" / "ffn")
+    with pytest.raises(ConfigError, match="absolute path of a model folder"):
+        specs.parse({**values, "vary": {"depth": [1, 2]}, "set": {"teacher": "models/none"}}, "here")
 
 
 # Without training ---------------------------------------------------------------------------------------------------
