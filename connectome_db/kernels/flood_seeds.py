@@ -16,7 +16,7 @@ Order = Literal["forward", "backward"]
 
 _EDGE_MEAN_VX = 49.0 / 6.0
 """Standard deviation of the Gaussian over which an edge is compared with its surroundings."""
-_APART_VX = 3
+APART_VX = 3
 """Two seeds are more than this far apart along at least one axis, and so far from the border of the image."""
 _NOISE = 1e-4
 """Equal distances are told apart by noise below this, always the same for one shape."""
@@ -46,9 +46,9 @@ def boundary_peaks(
     """
     noise = np.random.RandomState(42).random_sample(image.shape) * _NOISE  # the published stream and seed
     height = boundary_distance(image, tissue) + noise
-    top = ndimage.maximum_filter(height, size=2 * _APART_VX + 1, mode="constant") == height
-    inner = (slice(_APART_VX, -_APART_VX),) * 3
-    peaks = np.argwhere(top[inner]) + _APART_VX
+    top = ndimage.maximum_filter(height, size=2 * APART_VX + 1, mode="constant") == height
+    inner = (slice(APART_VX, -APART_VX),) * 3
+    peaks = np.argwhere(top[inner]) + APART_VX
     if tissue is not None:
         peaks = peaks[tissue[tuple(peaks.T)]]
     return np.ascontiguousarray(peaks[::-1] if order == "backward" else peaks)

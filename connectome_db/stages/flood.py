@@ -24,7 +24,7 @@ from connectome_db.kernels.aprons import apron_rows
 from connectome_db.kernels.bridge import bridge
 from connectome_db.kernels.consensus import split_consensus
 from connectome_db.kernels.flood import flood
-from connectome_db.kernels.flood_seeds import Order, boundary_peaks
+from connectome_db.kernels.flood_seeds import APART_VX, Order, boundary_peaks
 from connectome_db.kernels.flood_types import Flooded, FloodOptions, Stepped
 from connectome_db.kernels.local_contrast import equalise
 from connectome_db.schema.flooding import FLOOD_APRON, FLOOD_BODY, FLOOD_OBJECT, FLOOD_OVERLAP, FLOOD_SKIP
@@ -180,15 +180,17 @@ def _fill(
     image: U8, tissue: Mask, margins: list[tuple[int, int]], network: Window, order: Order, options: FloodOptions
 ) -> Flooded:
     """Fill the image from its own seeds; in the mirrored margin there are none, and windows do not move there."""
-    if min(image.shape) <= 6:
-        raise StageError(
-            f"flood: wanted at least 7 voxels on each axis to look for seeds, got an image of {image.shape} (z, y, x); "
-            "raise flood.block_vx or flood.halo_vx"
-        )
-    seeds = boundary_peaks(image, tissue, order) + np.array([low for low, _ in margins], np.int64)
+    seeds = _peaks(image, tissue, order) + np.array([low for low, _ in margins], np.int64)
     seen = np.pad(image, margins, mode="symmetric")
     allowed = np.pad(tissue, margins, constant_values=False)
     return flood(seen, network, seeds, options, allowed)
+
+
+def _peaks(image: U8, tissue: Mask, order: Order) -> I64:
+    """Seeds of the image. No seed lies within APART_VX of its border, so one that is thin is mirrored before."""
+    thin = [(APART_VX, APART_VX) if n <= 2 * APART_VX else (0, 0) for n in image.shape]
+    found = boundary_peaks(np.pad(image, thin, mode="symmetric"), np.pad(tissue, thin, mode="symmetric"), order)
+    return found - np.array([low for low, _ in thin], np.int64)
 
 
 def _bodies(runs: list[Flooded], margins: list[tuple[int, int]], params: FloodParams) -> tuple[U32, I64]:

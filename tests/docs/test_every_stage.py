@@ -8,18 +8,24 @@ import tomllib
 import pytest
 
 from connectome_db.prepare import stage_code
-from connectome_db.schema.all import OUTPUTS, TABLES
+from connectome_db.schema.all import FLOODED as OUTPUTS
 from connectome_db.spec import RAW, AnyStage, Rows
+from connectome_db.stages.flooded import STAGES as FLOODED
 from connectome_db.stages.imported import STAGES as IMPORTED
 from connectome_db.stages.pipeline import STAGES
 from tests.docs.pages import ROOT
 
-every_stage = pytest.mark.parametrize("stage", STAGES, ids=lambda s: s.name)
+ADDED = tuple(stage for stage in FLOODED if stage not in STAGES)
+TABLES = {table.name: table for tables in OUTPUTS.values() for table in tables}
+every_stage = pytest.mark.parametrize(
+    "stage", [*STAGES, *ADDED], ids=lambda s: s.name + ("" if s in STAGES else " (flooded)")
+)
 
 
 @every_stage
 def test_its_inputs_are_made_before_it(stage: AnyStage) -> None:
-    earlier = STAGES[: STAGES.index(stage)]
+    pipeline = STAGES if stage in STAGES else FLOODED
+    earlier = pipeline[: pipeline.index(stage)]
     made = {RAW, *(f"{s.name}.{o.name}" for s in earlier for o in s.outputs)}
     assert set(stage.inputs) <= made
 

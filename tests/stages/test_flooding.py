@@ -47,15 +47,14 @@ def flooded(
     tissue = np.zeros(image.shape, np.uint8) if mask is None else mask
     high = (origin[0] + image.shape[0], origin[1] + image.shape[1], origin[2] + image.shape[2])
     memory = Memory(VOXEL_NM, {"render.image": image, "mask.mask": tissue}, Box(origin, high))
-    params = flood_stage.FloodParams(min_body_vx=50, **BLOCKS, **more)
+    params = flood_stage.FloodParams(**({"min_body_vx": 50} | BLOCKS | more))
     count = len(flood_stage.plan(Found(VOXEL_NM, memory.extents), params))
     order = list(reversed(range(count))) if reverse else []
     memory.run(flood_stage.STAGE, params, network or TruthWindow(), order)
-    own = segment_stage.SegmentParams(method="ffn", fill=fill, **BLOCKS)  # type: ignore[arg-type]
+    blocks = {name: getattr(params, name) for name in BLOCKS}
+    own = segment_stage.SegmentParams(method="ffn", fill=fill, **blocks)  # type: ignore[arg-type]
     memory.run(segment_stage.FLOODED, own, TruthAffinity(), order)
-    memory.run(
-        overlap_stage.STAGE, overlap_stage.OverlapParams(block_vx=BLOCKS["block_vx"], depth_vx=BLOCKS["apron_vx"])
-    )
+    memory.run(overlap_stage.STAGE, overlap_stage.OverlapParams(block_vx=params.block_vx, depth_vx=params.apron_vx))
     memory.run(reconcile_stage.STAGE, reconcile_stage.ReconcileParams())
     memory.run(score_stage.STAGE, score_stage.ScoreParams(block_vx=BLOCKS["block_vx"]))
     memory.run(agglomerate_stage.STAGE, agglomerate_stage.AgglomerateParams(dust_vx=100))
@@ -164,6 +163,14 @@ def test_consensus_of_two_orders_names_both_seeds() -> None:
         assert truth[seeds[0]] == truth[seeds[1]] > 0
     directions = memory.tables["flood.flood_object"]["direction"].to_pylist()
     assert set(directions) == {"forward", "backward"}
+
+
+def test_a_thin_end_of_the_stack_is_filled_as_well() -> None:
+    """Blocks of 16 sections, of 18: the last block has 2."""
+    truth = tubes((18, 64, 70))
+    memory = flooded(truth, halo_vx=(4, 16, 16), apron_vx=(2, 8, 8))
+    bodies = memory.volumes["flood.bodies"]
+    assert (bodies[16:][truth[16:] > 0] > 0).mean() > 0.9
 
 
 @pytest.mark.parametrize("how", [{"network": TruthWindow(batch=4)}, {"reverse": True}], ids=["batch-4", "reverse"])

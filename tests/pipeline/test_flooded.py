@@ -1,0 +1,207 @@
+"""The pipeline with a flood-filling network: however it is run, `data/` is the same, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from connectome_db import config, newproject, prepare, runner
+from connectome_db.cli.main import app
+from connectome_db.config import Project
+from connectome_db.errors import ConfigError, RunError
+from connectome_db.finish import finish
+from connectome_db.kernels import flood as flood_kernel
+from connectome_db.networks.loading import load_model
+from connectome_db.phantom.acquire import AcquireConfig
+from connectome_db.phantom.simulate import SimulateConfig, simulate
+from connectome_db.phantom.tissue import TissueConfig
+from connectome_db.stages.flooded import STAGES
+from tests.pipeline.bright_ffn import GAIN, THRESHOLD, write_bright
+from tests.pipeline.conftest import differing
+from tests.shared_build import made_once
+
+BLOCKS = {"block_vx": (8, 64, 64), "halo_vx": (4, 16, 16), "apron_vx": (2, 8, 8)}
+IMAGING = ("ingest", "montage", "match", "align", "render", "mask")
+FROM_FLOOD = ("flood", "segment", "overlap", "reconcile", "score", "agglomerate")
+
+
+def make_imaged(root: Path) -> None:
+    """A project whose image is made, and nothing after it."""
+    simulate(
+        SimulateConfig(
+            tissue=TissueConfig(seed=5, shape_vx=(10, 150, 150)),
+            acquire=AcquireConfig(overlap=0.3, stage_error_px=2.0, shift_px=5.0, rotation_deg=0.4),
+        ),
+        root,
+    )
+    write_bright(root / "models" / "bright-ffn")
+    changes = newproject.model_changes(STAGES, "phantom", "ffn")
+    for stage in STAGES:
+        if "block_vx" in stage.params.model_fields:
+            changes.setdefault(stage.name, {})["block_vx"] = BLOCKS["block_vx"]
+    changes["flood"] = {"model": "bright-ffn", "min_body_vx": 200, **BLOCKS}
+    changes["segment"] |= BLOCKS
+    changes["overlap"]["depth_vx"] = BLOCKS["apron_vx"]
+    project = newproject.create(
+        root, name="flooded", manifest="raw/manifest.csv", voxel_nm=(30, 8, 8), stages=STAGES, changes=changes
+    )
+    run(project, IMAGING)
+
+
+def run(project: Project, stages: tuple[str, ...] = FROM_FLOOD, **how: object) -> dict[str, runner.Outcome]:
+    outcomes = {}
+    launched = project.launched(**how)
+    for name in stages:
+        prepared, outcomes[name] = runner.run_units(launched, name)
+        finish(prepared, outcomes[name])
+    return outcomes
+
+
+@pytest.fixture(scope="session")
+def imaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_once(tmp_path_factory, "imaged", make_imaged)
+
+
+def fresh(imaged: Path, root: Path) -> Project:
+    shutil.copytree(imaged, root)
+    return config.load(root, STAGES)
+
+
+@pytest.fixture(scope="session")
+def reference(imaged: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    def make(root: Path) -> None:
+        run(fresh(imaged, root))
+
+    return config.load(made_once(tmp_path_factory, "flooded", make), STAGES)
+
+
+def test_the_network_is_what_it_says(imaged: Path) -> None:
+    network = load_model(imaged / "models" / "bright-ffn")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (1, *network.fov_vx), dtype=np.uint8)
+    masks = rng.normal(size=images.shape).astype(np.float32)
+    wanted = GAIN * ((images.astype(np.float64) - 128) / 33 - THRESHOLD)
+    assert np.abs(network.predict(images, masks) - wanted).max() < 1e-4
+
+
+def test_bodies_come_out_and_have_an_origin(reference: Project) -> None:
+    units = pq.read_table(reference.data("flood") / "units.parquet")
+    assert len(units) >= 8
+    assert set(units["model_id"].to_pylist()) == {prepare.prepare(reference, reference.stage("flood")).model(0).id}
+    bodies = pq.read_table(reference.data("flood") / "flood_body.parquet")
+    assert bodies.num_rows > 10
+    moves = pq.read_table(reference.data("flood") / "flood_object.parquet")["moves"].to_numpy()
+    assert moves.max() > 10
+    origin = pq.read_table(reference.data("segment") / "supervoxel.parquet")["origin"].to_pylist()
+    assert set(origin) == {"ffn", "fill"}
+    joined = pq.read_table(reference.data("overlap") / "overlap.parquet")["accepted"].to_numpy()
+    assert joined.any()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"ranks": 2}, {"ranks": 4}, {"flood_batch": 3}, {"flood_batch": 16}],
+    ids=["mpi-2", "mpi-4", "batch-3", "batch-16"],
+)
+def test_ranks_and_batches(reference: Project, imaged: Path, tmp_path: Path, how: dict[str, int]) -> None:
+    project = fresh(imaged, tmp_path / "p")
+    run(project, ("flood", "segment") if "flood_batch" in how else FROM_FLOOD, **how)
+    made = {f"data/{name}" for name in os.listdir(project.root / "data")}
+    assert len(made) >= len(IMAGING) + 2
+    for folder in sorted(made):
+        assert differing(project.root / folder, reference.root / folder) == []
+
+
+def test_killed_in_the_middle_of_an_object_and_resumed(reference: Project, imaged: Path, tmp_path: Path) -> None:
+    """`kill -9` while a unit is being filled: what was filled of it is made again, what was done is not."""
+    project = fresh(imaged, tmp_path / "p")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "connectome_db.cli.main", "run", "flood", "-C", str(project.root)],
+        stdout=subprocess.DEVNULL,
+    )
+    keys = project.store / "keys" / "flood"
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and (not keys.is_dir() or len(os.listdir(keys)) < 2):
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    done_units = len(os.listdir(keys))
+    total = len(prepare.prepare(project, project.stage("flood")).plan)
+    assert 0 < done_units < total
+    outcomes = run(project)
+    assert outcomes["flood"].computed == total - done_units
+    assert differing(project.root / "data", reference.root / "data") == []
+
+
+def test_stopped_after_any_move(reference: Project, imaged: Path, tmp_path: Path, monkeypatch) -> None:
+    """A unit that fails at a move of an object leaves nothing behind."""
+    project = fresh(imaged, tmp_path / "p")
+    take, calls = flood_kernel.Filling.take, [0]
+
+    def failing(self, logits):
+        calls[0] += 1
+        if calls[0] == 40:
+            raise MemoryError("no more")
+        take(self, logits)
+
+    monkeypatch.setattr(flood_kernel.Filling, "take", failing)
+    with pytest.raises(RunError, match="no more"):
+        run(project, ("flood",))
+    monkeypatch.undo()
+    assert not project.data("flood").exists()
+    run(project)
+    assert differing(project.root / "data", reference.root / "data") == []
+
+
+def test_another_fill_fills_nothing_again(reference: Project, tmp_path: Path) -> None:
+    project = fresh(reference.root, tmp_path / "p")
+    params = project.root / "params.yaml"
+    text = params.read_text()
+    assert "  fill: affinity\n" in text
+    params.write_text(text.replace("  fill: affinity\n", "  fill: none\n"))
+    outcomes = run(config.load(project.root, STAGES))
+    assert outcomes["flood"].computed == 0
+    assert outcomes["segment"].computed == outcomes["segment"].total
+    origin = pq.read_table(project.data("segment") / "supervoxel.parquet")["origin"].to_pylist()
+    assert set(origin) == {"ffn"}
+
+
+def test_the_commands_know_the_pipeline(reference: Project, tmp_path: Path) -> None:
+    project = fresh(reference.root, tmp_path / "p")
+    at = ["-C", str(project.root)]
+
+    def say(*words: str) -> str:
+        done = CliRunner().invoke(app, [*words, *at])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert "flood" in say("status")
+    found = say("sql", "SELECT reason, count(*) AS n FROM flood_object GROUP BY ALL ORDER BY n DESC")
+    assert "complete" in found
+    both = say("sql", "SELECT count(*) AS n FROM flood_body b JOIN supervoxel s ON s.supervoxel = b.body")
+    assert "0" in both
+    assert "flood" in say("plan")
+    supervoxel = pq.read_table(project.data("flood") / "flood_body.parquet")["body"][0].as_py()
+    assert "bright-ffn" in say("sql", "SELECT DISTINCT model_id FROM unit WHERE stage = 'flood'")
+    assert supervoxel
+
+
+def test_a_model_of_another_kind_is_refused(imaged: Path, tmp_path: Path) -> None:
+    project = fresh(imaged, tmp_path / "p")
+    params = project.root / "params.yaml"
+    params.write_text(params.read_text().replace("model: bright-ffn", "model: phantom-affinity"))
+    with pytest.raises(ConfigError, match=r"flood.model 'phantom-affinity': wanted a flood-filling network"):
+        run(config.load(project.root, STAGES), ("flood",))
+    params.write_text(params.read_text().replace("model: phantom-affinity", "model: bright-ffn"))
+    with pytest.raises(ConfigError, match=r"segment.model 'bright-ffn': wanted a network from image to probabilities"):
+        run(config.load(project.root, STAGES), ("segment",))
