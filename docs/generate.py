@@ -25,15 +25,17 @@ from connectome_db.cli.main import app
 from connectome_db.config import Dataset, Launch, RegionSpec
 from connectome_db.lists.specs import AnnotationList, SkeletonFolder, SynapseList
 from connectome_db.networks import registry
+from connectome_db.prepare import code_roots
 from connectome_db.query import reference
+from connectome_db.schema.all import FLOODED, SORTED, TABLES
 from connectome_db.schema.all import IMPORTED as MADE_ELSEWHERE
-from connectome_db.schema.all import OUTPUTS, SORTED, TABLES
 from connectome_db.schema.function import Function
 from connectome_db.schema.graph_functions import GRAPH_FUNCTIONS
 from connectome_db.schema.provenance import PROVENANCE
 from connectome_db.schema.quality_views import FUNCTIONS, VIEWS
 from connectome_db.spec import RAW, AnyStage, Table, Volume
 from connectome_db.stages import imported
+from connectome_db.stages.flood import STAGE as FLOOD
 from connectome_db.stages.pipeline import STAGES
 
 IMPORTED = {
@@ -100,7 +102,7 @@ def tables() -> str:
         "Every table is one DuckDB view: `connectome tables` lists those that are there, `connectome sql` reads them.\n"
         "Coordinates are voxels of the aligned volume, (z, y, x), unless the column says otherwise. Ids are uint64.\n",
     ]
-    for stage, made in OUTPUTS.items():
+    for stage, made in FLOODED.items():
         parts.append(f"## Made by {stage}\n")
         parts += [_table(t, "###", unit=True) for t in made]
     parts.append(
@@ -201,7 +203,7 @@ def parameters() -> str:
         "[regions and overrides](../concepts.md#regions-and-overrides).\n",
         _model(RegionSpec),
     ]
-    for stage in STAGES:
+    for stage in (*STAGES, FLOOD):
         parts += [f"## params.yaml: {stage.name}\n", f"{stage.summary}\n", _model(stage.params)]
     parts += ["## launch.yaml\n", "Not hashed: nothing here can change a result.\n", _model(Launch)]
     return "\n".join(parts)
@@ -321,11 +323,11 @@ def _paragraphs(text: str) -> str:
     return "\n\n".join(out)
 
 
-def _stage(number: int, stage: AnyStage) -> str:
+def _stage(heading: str, stage: AnyStage) -> str:
     module = stage.compute.__module__.removeprefix("connectome_db.")
     text = re.sub(rf"^{stage.name}: ", "", _docstring(module))
     kind = kind_of(stage)
-    parts = [f"## {number} {stage.name}\n", f"*{stage.summary}*\n", _paragraphs(text[:1].upper() + text[1:]) + "\n"]
+    parts = [f"## {heading}\n", f"*{stage.summary}*\n", _paragraphs(text[:1].upper() + text[1:]) + "\n"]
     parts.append(f"**Units**: {kind}, {UNITS[kind]}.\n")
     reads = [f"`{n}`" + (" (the tiles of the manifest)" if n == RAW else "") for n in stage.inputs]
     parts.append(f"**Reads**: {', '.join(reads)}.\n")
@@ -339,7 +341,7 @@ def _stage(number: int, stage: AnyStage) -> str:
             rows.append((f"[`{stage.name}.{o.name}`](tables.md#{o.name})", "table", o.table.doc))
     parts += ["**Makes**\n", table(("output", "what", "meaning"), rows)]
     methods = []
-    for m in codedigest.closure(module, *(["networks.inference"] if stage.network else [])):
+    for m in codedigest.closure(module, *code_roots(stage)[0][1:]):
         if m.name == module or m.name.startswith(("kernels.", "networks.")):
             sources = sources_in(m.name)
             first = "" if m.name == module else " ".join(_docstring(m.name).split("\n\n")[0].split()).rstrip(".:") + "."
@@ -360,7 +362,8 @@ def stages() -> str:
         "Evidence comes first, then the decision made on it. A stage maps over units; a global solve is a stage of\n"
         "its own, so that changing a threshold redoes no evidence. What follows is taken from the code.\n",
     ]
-    return "\n".join([*parts, *(_stage(i, s) for i, s in enumerate(STAGES, start=1))])
+    told = [_stage(f"{i} {s.name}", s) for i, s in enumerate(STAGES, start=1)]
+    return "\n".join([*parts, *told, _stage("flood, in projects with a flood-filling network", FLOOD)])
 
 
 # Models -------------------------------------------------------------------------------------------------------------
