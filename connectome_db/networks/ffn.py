@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from connectome_db.errors import ConfigError, StageError
 from connectome_db.networks.architecture import Extent, Triple
 from connectome_db.networks.backend import PREDICTION_THREADS, keras_module, use_threads
-from connectome_db.networks.ffn_jax import planar_answer
+from connectome_db.networks.ffn_jax import jax_answer
 from connectome_db.networks.registry import (
     ARCHITECTURE,
     CARD,
@@ -156,7 +156,7 @@ def _answering(model: Any, config: FFNConfig) -> Callable[[NDArray[np.uint8], ND
     """
     if keras_module().backend.backend() == "jax":
         weights = {weight.path: np.asarray(weight, np.float32) for weight in model.weights}
-        return planar_answer(weights, config.depth, config.precision, config.image_mean, config.image_std)
+        return jax_answer(weights, config.depth, config.precision, config.image_mean, config.image_std)
     mean, std = np.float32(config.image_mean), np.float32(config.image_std)
 
     def step(images: NDArray[np.uint8], masks: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,8 +1,8 @@
-"""The layers of a flood-filling network as one JAX program, shaped for tensor cores.
+"""The layers of a flood-filling network as one JAX program.
 
-A 3-D convolution over few channels leaves a GPU's matrix units mostly idle. Here the planes that a kernel sees along z
-are laid side by side as channels, and a 2-D convolution sees them at once: the same sums, in products three times as
-deep.
+A 3-D convolution over few channels leaves a GPU's matrix units mostly idle. In bfloat16 the planes that a kernel sees
+along z are therefore laid side by side as channels, and a 2-D convolution sees them at once: the same sums, in products
+three times as deep (measured in benchmarks/README.md). In float32 the plain convolution is faster.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Answer = Callable[[Any, Any], Any]
 
 
-def planar_answer(
+def jax_answer(
     weights: Mapping[str, NDArray[np.float32]], depth: int, precision: str, image_mean: float, image_std: float
 ) -> Answer:
     """Return a compiled function from images uint8 and masks float32, (n, z, y, x), to new masks; on JAX alone.
@@ -35,15 +35,23 @@ def planar_answer(
 
     def conv(parts: Mapping[str, Any], x: Any, name: str) -> Any:
         kernel, bias = parts[f"{name}/kernel"], parts[f"{name}/bias"]
+        if exact is not None:
+            y = lax.conv_general_dilated(
+                x, kernel, (1, 1, 1), "SAME", dimension_numbers=("NDHWC", "DHWIO", "NDHWC"), precision=exact
+            )
+            return y + bias
         n, depth_vx, height, width, channels = x.shape
         planes = kernel.shape[0]
         padded = jnp.pad(x, ((0, 0), (planes // 2,) * 2, (0, 0), (0, 0), (0, 0)))
         beside = jnp.concatenate([padded[:, k : k + depth_vx] for k in range(planes)], axis=-1)
         flat = jnp.transpose(kernel, (1, 2, 0, 3, 4)).reshape(*kernel.shape[1:3], planes * channels, -1)
         y = lax.conv_general_dilated(
-            beside.reshape(n * depth_vx, height, width, planes * channels), flat, (1, 1), "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=exact,
-        )  # fmt: skip
+            beside.reshape(n * depth_vx, height, width, planes * channels),
+            flat,
+            (1, 1),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
         return (y + bias).reshape(n, depth_vx, height, width, -1)
 
     def answer(parts: Mapping[str, Any], images: Any, masks: Any) -> Any:
