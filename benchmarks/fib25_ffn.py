@@ -135,7 +135,7 @@ def main() -> None:
         memory.run(reconcile.STAGE, reconcile.ReconcileParams())
         joined = mapped(memory, "reconcile.fragment", "fragment")
         tell(f"fill {fill}, reconciled", joined, truth, pieces)
-        memory.run(score.STAGE, score.ScoreParams(block_vx=a.block))
+        memory.run(score.FLOODED, score.ScoreParams(block_vx=a.block))
         for threshold in THRESHOLDS:
             memory.run(agglomerate.STAGE, agglomerate.AgglomerateParams(threshold=threshold))
             objects = mapped(memory, "agglomerate.member", "object")

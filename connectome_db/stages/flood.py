@@ -187,10 +187,16 @@ def _fill(
 
 
 def _peaks(image: U8, tissue: Mask, order: Order) -> I64:
-    """Seeds of the image. No seed lies within APART_VX of its border, so one that is thin is mirrored before."""
-    thin = [(APART_VX, APART_VX) if n <= 2 * APART_VX else (0, 0) for n in image.shape]
-    found = boundary_peaks(np.pad(image, thin, mode="symmetric"), np.pad(tissue, thin, mode="symmetric"), order)
-    return found - np.array([low for low, _ in thin], np.int64)
+    """Seeds of the image. No seed lies within APART_VX of its border, so one that is thin is mirrored before, and a
+    seed in the mirror stands for the voxel that it shows."""
+    thin = [APART_VX if n <= 2 * APART_VX else 0 for n in image.shape]
+    pads = [(t, t) for t in thin]
+    found = boundary_peaks(np.pad(image, pads, mode="symmetric"), np.pad(tissue, pads, mode="symmetric"), order) - thin
+    last = np.array(image.shape) - 1
+    found = np.where(found < 0, -1 - found, np.where(found > last, 2 * last + 1 - found, found))
+    first: I64 = np.sort(np.unique(found, axis=0, return_index=True)[1])
+    seeds: I64 = found[first]
+    return seeds
 
 
 def _bodies(runs: list[Flooded], margins: list[tuple[int, int]], params: FloodParams) -> tuple[U32, I64]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from connectome_db.spec import AnyStage
 from connectome_db.stages.flood import STAGE as FLOOD
 from connectome_db.stages.pipeline import STAGES as USUAL
+from connectome_db.stages.score import FLOODED as SCORE
 from connectome_db.stages.segment import FLOODED as SEGMENT
 
 
 def _stages() -> tuple[AnyStage, ...]:
-    place = [stage.name for stage in USUAL].index(SEGMENT.name)
-    return (*USUAL[:place], FLOOD, SEGMENT, *USUAL[place + 1 :])
+    changed = {SEGMENT.name: (FLOOD, SEGMENT), SCORE.name: (SCORE,)}
+    return tuple(stage for usual in USUAL for stage in changed.get(usual.name, (usual,)))
 
 
 STAGES: tuple[AnyStage, ...] = _stages()

@@ -2,12 +2,17 @@
 
 Each block counts the faces inside its core and across its lower faces, so every face of the volume is counted once; a
 pair that touches in several blocks has a row in each, pooled by `agglomerate`.
+
+In a pipeline with `flood`, voxels that a body grew into do not count: two bodies that touch only where they were grown
+together are on two sides of a membrane, wherever in it the two met.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
+import fastremap
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
@@ -15,9 +20,9 @@ from pydantic import Field
 from connectome_db import plans
 from connectome_db.kernels.contact import contacts
 from connectome_db.schema.segmentation import CONTACT
-from connectome_db.spec import Block, Found, Params, Plan, Result, Rows, Stage
+from connectome_db.spec import Block, Found, Params, Plan, Read, Result, Rows, Stage
 
-SUPERVOXELS = "segment.supervoxels"
+SUPERVOXELS, BODIES = "segment.supervoxels", "flood.bodies"
 AFFINITIES = ("segment.affinity_z", "segment.affinity_y", "segment.affinity_x")
 Extent = Annotated[int, Field(ge=1)]
 
@@ -37,10 +42,20 @@ def plan(found: Found, params: ScoreParams) -> Plan:
     return plans.reading(blocks, (SUPERVOXELS, low), *((name, blocks.cores) for name in AFFINITIES))
 
 
+def plan_flooded(found: Found, params: ScoreParams) -> Plan:
+    """As `plan`; bodies are read like supervoxels."""
+    first = plan(found, params)
+    return replace(first, reads=(*first.reads, Read(BODIES, first.reads[0].boxes)))
+
+
 def compute(block: Block[ScoreParams]) -> Result:
     """Scored contacts of one block."""
     core, box = block.unit.core, block.boxes[SUPERVOXELS]
     labels = block.arrays[SUPERVOXELS]
+    if BODIES in block.arrays:
+        bodies = block.arrays[BODIES]
+        grown = (bodies != labels) & np.isin(labels, fastremap.unique(bodies))
+        labels = np.where(grown, np.uint64(0), labels)
     inner = (core.lo[0] - box.lo[0], core.lo[1] - box.lo[1], core.lo[2] - box.lo[2])
     affinity = np.zeros((3, *labels.shape), np.uint8)
     for k, name in enumerate(AFFINITIES):
@@ -74,3 +89,6 @@ STAGE = Stage(
     plan=plan,
     compute=compute,
 )
+
+FLOODED = replace(STAGE, inputs=(*STAGE.inputs, BODIES), plan=plan_flooded)
+"""The same stage in a pipeline that has `flood`."""

@@ -188,20 +188,19 @@ def test_the_commands_know_the_pipeline(reference: Project, tmp_path: Path) -> N
     assert "flood" in say("status")
     found = say("sql", "SELECT reason, count(*) AS n FROM flood_object GROUP BY ALL ORDER BY n DESC")
     assert "complete" in found
+    bodies = pq.read_table(project.data("flood") / "flood_body.parquet").num_rows
     both = say("sql", "SELECT count(*) AS n FROM flood_body b JOIN supervoxel s ON s.supervoxel = b.body")
-    assert "0" in both
+    assert f" {bodies} " in both
     assert "flood" in say("plan")
-    supervoxel = pq.read_table(project.data("flood") / "flood_body.parquet")["body"][0].as_py()
     assert "bright-ffn" in say("sql", "SELECT DISTINCT model_id FROM unit WHERE stage = 'flood'")
-    assert supervoxel
 
 
-def test_a_model_of_another_kind_is_refused(imaged: Path, tmp_path: Path) -> None:
-    project = fresh(imaged, tmp_path / "p")
+def test_a_model_of_another_kind_is_refused(reference: Project, tmp_path: Path) -> None:
+    project = fresh(reference.root, tmp_path / "p")
     params = project.root / "params.yaml"
     params.write_text(params.read_text().replace("model: bright-ffn", "model: phantom-affinity"))
     with pytest.raises(ConfigError, match=r"flood.model 'phantom-affinity': wanted a flood-filling network"):
         run(config.load(project.root, STAGES), ("flood",))
-    params.write_text(params.read_text().replace("model: phantom-affinity", "model: bright-ffn"))
+    params.write_text(params.read_text().replace("model: phantom-affinity", "model: bright-ffn"))  # segment's too
     with pytest.raises(ConfigError, match=r"segment.model 'bright-ffn': wanted a network from image to probabilities"):
         run(config.load(project.root, STAGES), ("segment",))
