@@ -198,9 +198,16 @@ def is_imported(root: Path) -> bool:
     return isinstance(dataset, dict) and dataset.get("synapses") is not None
 
 
-def is_flooded(root: Path) -> bool:
-    """True for a project whose pipeline has a flood-filling network (`flood:` in params.yaml)."""
-    return "flood" in read_yaml(root / "params.yaml")
+def stages_of(root: Path) -> tuple[AnyStage, ...]:
+    """The pipeline of a project, as its params.yaml says: `flood:` adds a flood-filling network."""
+    # Imported here: this module is read by commands that never need a stage.
+    if is_imported(root):
+        from connectome_db.stages.imported import STAGES  # noqa: PLC0415
+    elif "flood" in read_yaml(root / "params.yaml"):
+        from connectome_db.stages.flooded import STAGES  # noqa: PLC0415
+    else:
+        from connectome_db.stages.pipeline import STAGES  # noqa: PLC0415
+    return STAGES
 
 
 def _parse(model: type[Any], values: object, where: str) -> Any:

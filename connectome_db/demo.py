@@ -98,7 +98,7 @@ def training_split(data: str, task: Task) -> Split:
     """Training data by name: "phantom", "ac3=FOLDER", "fib25=FOLDER", or "projects=FOLDER,FOLDER,…" with truth."""
     name, _, folder = data.partition("=")
     if name == "projects" and folder:
-        return project_split([config.load(config.find_root(Path(f).resolve()), STAGES) for f in folder.split(",")])
+        return project_split([_project(Path(f)) for f in folder.split(",")])
     if name == "phantom" and not folder:
         return phantom_split()
     if not folder:
@@ -106,6 +106,11 @@ def training_split(data: str, task: Task) -> Split:
             f"--data {data!r}: wanted phantom, ac3=FOLDER, fib25=FOLDER or projects=FOLDER,FOLDER (task {task})"
         )
     return load_split(name, Path(folder))
+
+
+def _project(folder: Path) -> config.Project:
+    root = config.find_root(folder.resolve())
+    return config.load(root, config.stages_of(root))
 
 
 def _prepare_folder(folder: Path) -> None:

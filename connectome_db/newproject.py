@@ -17,6 +17,7 @@ from connectome_db.errors import ConfigError, RunError, nearest
 from connectome_db.lists.specs import AnnotationList, SkeletonFolder, SynapseList
 from connectome_db.manifest import origin_of, read_manifest
 from connectome_db.networks import registry
+from connectome_db.networks.ffn import read_config
 from connectome_db.spec import NM3, AnyStage
 from connectome_db.stages.flood import FloodParams
 
@@ -76,6 +77,21 @@ def model_changes(stages: tuple[AnyStage, ...], family: str, method: str = "affi
             if name in known:
                 changes[stage.name] = {"model": name, **changes.get(stage.name, {})}
     return changes
+
+
+def bring_ffn(root: Path, model: Path) -> str:
+    """Copy the folder of a flood-filling network into the project-to-be at `root`; returns its name.
+
+    A folder that is no such model, or a project that exists, is a ConfigError, and nothing is written.
+    """
+    if (root / "params.yaml").exists():
+        raise ConfigError(f"{root} is a project already (it has params.yaml); choose another folder")
+    read_config(model)
+    name = model.resolve().name
+    target = root / "models" / name
+    if target.resolve() != model.resolve():
+        shutil.copytree(model, target, dirs_exist_ok=True)
+    return name
 
 
 def create(

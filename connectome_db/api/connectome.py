@@ -361,12 +361,12 @@ class Connectome:
         if self.database.has("listed_synapse"):
             raise QueryError("an imported connectome has no volumes to show; `connectome plot neuron` draws its places")
 
-        from connectome_db.config import load
-        from connectome_db.stages.pipeline import STAGES
+        from connectome_db.config import load, stages_of
         from connectome_db.viewing.viewer import open_view
 
         objects = self._neurons.find(neurons).tolist() if not isinstance(neurons, tuple) or neurons else []
-        return Scene(open_view(load(self.project, STAGES), self.rev, objects=objects, synapse=synapse, region=region))
+        project = load(self.project, stages_of(self.project))
+        return Scene(open_view(project, self.rev, objects=objects, synapse=synapse, region=region))
 
 
 def open_connectome(

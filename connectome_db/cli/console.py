@@ -24,16 +24,10 @@ ProjectOption = Annotated[
 
 def open_project(folder: Path | None) -> Project:
     """The project at `folder`, or the one the working directory is in."""
-    from connectome_db.config import find_root, is_flooded, is_imported, load
+    from connectome_db.config import find_root, load, stages_of
 
     root = find_root((folder or Path()).resolve())
-    if is_imported(root):
-        from connectome_db.stages.imported import STAGES
-    elif is_flooded(root):
-        from connectome_db.stages.flooded import STAGES
-    else:
-        from connectome_db.stages.pipeline import STAGES
-    return load(root, STAGES)
+    return load(root, stages_of(root))
 
 
 def root_of(folder: Path | None) -> Path:

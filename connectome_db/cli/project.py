@@ -32,6 +32,9 @@ def init(
     method: Annotated[
         Literal["affinity", "mutex", "ffn"], typer.Option(help="How segment works; ffn adds the stage flood.")
     ] = "affinity",
+    ffn_model: Annotated[
+        Path | None, typer.Option(help="With --method ffn: model folder of the network; it is copied into models/.")
+    ] = None,
     tile_overlap_px: Annotated[
         tuple[int, int] | None, typer.Option(metavar="Y X", help="Overlap, for folders without positions.")
     ] = None,
@@ -50,6 +53,16 @@ def init(
 
     stages = flooded.STAGES if method == "ffn" else pipeline.STAGES
     newproject.need_tools()
+    changes = newproject.model_changes(stages, models, method)
+    if (method == "ffn") != (ffn_model is not None):
+        raise ConfigError(
+            "--method ffn: wanted --ffn-model as well, the folder of a flood-filling network; "
+            "`connectome models import-ffn` or `connectome train ffn` makes one"
+            if method == "ffn"
+            else f"--ffn-model {ffn_model}: is for --method ffn alone"
+        )
+    if ffn_model is not None:
+        changes["flood"] = {"model": newproject.bring_ffn(folder, ffn_model)}
     listed = newproject.as_named(manifest, folder) if manifest else "raw/manifest.csv"
     p = newproject.create(
         folder,
@@ -57,7 +70,7 @@ def init(
         manifest=listed,
         voxel_nm=_voxel(voxel_nm),
         stages=stages,
-        changes=newproject.model_changes(stages, models, method),
+        changes=changes,
         tile_overlap_px=tile_overlap_px,
         section=section,
     )

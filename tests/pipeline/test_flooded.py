@@ -192,6 +192,24 @@ def test_the_commands_know_the_pipeline(reference: Project, tmp_path: Path) -> N
     assert "bright-ffn" in say("sql", "SELECT DISTINCT model_id FROM unit WHERE stage = 'flood'")
 
 
+def test_init_makes_such_a_project(imaged: Path, tmp_path: Path) -> None:
+    words = ["init", str(tmp_path / "p"), "--manifest", str(imaged / "raw" / "manifest.csv"), "--voxel-nm", "30,8,8"]
+    words += ["--models", "phantom", "--method", "ffn"]
+    alone = CliRunner().invoke(app, words)
+    assert alone.exit_code != 0
+    assert "wanted --ffn-model as well" in str(alone.exception)
+    other = CliRunner().invoke(app, [*words, "--ffn-model", str(imaged / "raw")])
+    assert isinstance(other.exception, ConfigError)
+    assert not (tmp_path / "p").exists()
+    made = CliRunner().invoke(app, [*words, "--ffn-model", str(imaged / "models" / "bright-ffn")])
+    assert made.exit_code == 0, made.output
+    project = config.load(tmp_path / "p", config.stages_of(tmp_path / "p"))
+    assert [s.name for s in project.stages] == [s.name for s in STAGES]
+    assert project.params["flood"].model == "bright-ffn"
+    assert project.params["segment"].block_vx == project.params["flood"].block_vx
+    assert project.params["overlap"].depth_vx == project.params["flood"].apron_vx
+
+
 def test_a_model_of_another_kind_is_refused(reference: Project, tmp_path: Path) -> None:
     project = fresh(reference.root, tmp_path / "p")
     params = project.root / "params.yaml"
