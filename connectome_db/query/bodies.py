@@ -37,6 +37,12 @@ SELECT * FROM path ORDER BY start, rank
 """
 """A group keeps the lower name, so the name of a fragment's group changes exactly at the merges on this path."""
 
+_FLOODED = """
+SELECT b.*, o.moves, o.voxels, o.reason, o.overlap_vx FROM flood_body b LEFT JOIN flood_object o
+    ON o.unit = b.unit AND o.seed_z_vx = b.seed_z_vx AND o.seed_y_vx = b.seed_y_vx AND o.seed_x_vx = b.seed_x_vx
+WHERE b.body IN (SELECT unnest($ids::UBIGINT[]))
+QUALIFY row_number() OVER (PARTITION BY b.body ORDER BY o.direction DESC) = 1
+"""
 _ONCE = """
 SELECT stage, min(unit) AS unit FROM unit WHERE stage IN ('reconcile', 'agglomerate') GROUP BY stage ORDER BY stage DESC
 """
@@ -50,10 +56,13 @@ class Bodies:
     overlaps: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     merges: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     joiners: list[Key] = field(default_factory=list)
+    flooded: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Those that a flood-filling network made: the seed, and what became of it."""
 
     def units(self) -> set[Key]:
         """The units that made these supervoxels and joined them to their objects."""
         found: set[Key] = {("segment", r["unit"]) for r in self.rows.values()} | set(self.joiners)
+        found |= {("flood", b["unit"]) for b in self.flooded.values()}
         return found | {("overlap", o["unit"]) for rows in self.overlaps.values() for o in rows}
 
     def step(self, supervoxel: int, title: str, units: Mapping[Key, Trace], segment: Trace | None) -> Trace:
@@ -70,7 +79,15 @@ class Bodies:
             "fragment": None if r["fragment"] is None else Id(r["fragment"]),
         }
         steps = [] if r["object"] is None else [self._joining(r, units)]
+        steps += [self._flooding(b, units) for b in [self.flooded.get(supervoxel)] if b is not None]
         return Trace(f"{title} {supervoxel}", "supervoxel", facts, (*steps, *([segment] if segment else [])))
+
+    def _flooding(self, b: Mapping[str, Any], units: Mapping[Key, Trace]) -> Trace:
+        named = ("moves", "voxels", "reason", "overlap_vx")
+        seeds = [f"{kind}{axis}_vx" for kind in ("seed_", "second_seed_") for axis in "zyx"]
+        facts = {"body": Id(b["body"]), **{n: b[n] for n in (*seeds, *named) if b[n] is not None}}
+        made_by = [units[k] for k in [("flood", b["unit"])] if k in units]
+        return Trace(f"filled from a seed as body {b['body']}", "body", facts, tuple(made_by))
 
     def _joining(self, r: Mapping[str, Any], units: Mapping[Key, Trace]) -> Trace:
         across = self._across(r["supervoxel"], r["fragment"])
@@ -122,14 +139,17 @@ def bodies_of(db: Database, supervoxels: Iterable[int]) -> Bodies:
     wanted = sorted(set(supervoxels))
     if not wanted:
         return Bodies({})
+    flooded = (
+        {r["body"]: r for r in db.fetch(_FLOODED, {"ids": wanted})} if db.has("flood_body", "flood_object") else {}
+    )
     if not db.has("member", "object", "merge", "overlap", "fragment"):
         rows = db.fetch(
             "SELECT *, NULL AS fragment, NULL AS object FROM supervoxel "
             "WHERE supervoxel IN (SELECT unnest($ids::UBIGINT[]))",
             {"ids": wanted},
         )
-        return Bodies({r["supervoxel"]: r for r in rows})
-    found = Bodies({r["supervoxel"]: r for r in db.fetch(_SUPERVOXELS, {"ids": wanted})})
+        return Bodies({r["supervoxel"]: r for r in rows}, flooded=flooded)
+    found = Bodies({r["supervoxel"]: r for r in db.fetch(_SUPERVOXELS, {"ids": wanted})}, flooded=flooded)
     fragments = sorted({r["fragment"] for r in found.rows.values() if r["fragment"] is not None})
     split = sorted({r["fragment"] for r in found.rows.values() if r["fragment"] not in {None, r["supervoxel"]}})
     for o in db.fetch(_OVERLAPS, {"ids": split}):

@@ -93,7 +93,7 @@ def trace_object(db: Database, obj: int, *, limit: int | None = 20) -> Trace:
     blocks = db.fetch(_OBJECT_BLOCKS, params)
     tiles = db.fetch(_OBJECT_TILES, params)
     once = [(x["stage"], x["unit"]) for x in db.fetch(_ONCE_UNITS)]
-    units = unit_traces(db, [*once, *(("segment", b["unit"]) for b in blocks)])
+    units = unit_traces(db, [*once, *((stage, b["unit"]) for b in blocks for stage in ("segment", "flood"))])
     facts = {
         "object": Id(obj),
         **{n: r[n] for n in ("supervoxels", "fragments", "size_vx", "volume_nm3", "weakest_merge", "touches_border")},
@@ -108,7 +108,8 @@ def trace_object(db: Database, obj: int, *, limit: int | None = 20) -> Trace:
         ]),
         _group("merges", "weakest first", merges, [merge_step(m) for m in merges]),
         _group("segmentation blocks", "by voxels of the object", blocks,
-               [units[k] for b in blocks if (k := ("segment", b["unit"])) in units]),
+               [units[k].under(*(units[f] for f in [("flood", b["unit"])] if f in units))
+                for b in blocks if (k := ("segment", b["unit"])) in units]),
         _group("raw tiles", "that show it", tiles, [
             Trace(f"tile {t['tile']}", "tile", {
                 "path": t["tile"], "sha256": t["sha256"], "section": t["section"], "sharpness": t["sharpness"],

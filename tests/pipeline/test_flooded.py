@@ -190,6 +190,12 @@ def test_the_commands_know_the_pipeline(reference: Project, tmp_path: Path) -> N
     assert f" {bodies} " in both
     assert "flood" in say("plan")
     assert "bright-ffn" in say("sql", "SELECT DISTINCT model_id FROM unit WHERE stage = 'flood'")
+    body = max(pq.read_table(project.data("flood") / "flood_body.parquet").to_pylist(), key=lambda r: r["size_vx"])
+    seed = [str(body[f"seed_{axis}_vx"]) for axis in "zyx"]
+    lineage = " ".join(say("trace", "voxel", *seed).split())
+    assert f"filled from a seed as body {body['body']}" in lineage
+    assert f"seed_z_vx {seed[0]} · seed_y_vx {seed[1]}" in lineage
+    assert "model bright-ffn@" in lineage.replace("│ ", "")
 
 
 def test_init_makes_such_a_project(imaged: Path, tmp_path: Path) -> None:
