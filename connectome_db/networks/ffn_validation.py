@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +14,7 @@ from connectome_db.kernels.flood_types import FloodOptions
 from connectome_db.kernels.metrics import adapted_rand, overlap, variation_of_information
 from connectome_db.networks.architecture import Triple
 from connectome_db.networks.datasets import TrainingVolume
+from connectome_db.networks.evaluate import connected_pieces
 from connectome_db.networks.ffn import FloodNetwork
 from connectome_db.networks.ffn_history import Validation
 
@@ -79,11 +79,7 @@ def validation(
 
 
 def _pieces(box: TrainingVolume) -> NDArray[np.unsignedinteger]:
-    labels = box.labels if box.valid is None else np.where(box.valid, box.labels, 0)
-    _, dense = np.unique(labels, return_inverse=True)
-    number = np.where(labels > 0, dense.reshape(labels.shape) + 1, 0).astype(np.uint32)
-    found: NDArray[np.unsignedinteger] = cc3d.connected_components(number, connectivity=26)
-    return found
+    return connected_pieces(box.labels if box.valid is None else np.where(box.valid, box.labels, 0))
 
 
 def _as_one(labels: Sequence[NDArray[np.unsignedinteger]]) -> NDArray[np.uint64]:

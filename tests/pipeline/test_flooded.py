@@ -110,8 +110,8 @@ def test_bodies_come_out_and_have_an_origin(reference: Project) -> None:
 
 @pytest.mark.parametrize(
     "how",
-    [{"ranks": 2}, {"ranks": 4}, {"flood_batch": 3}, {"flood_batch": 16}],
-    ids=["mpi-2", "mpi-4", "batch-3", "batch-16"],
+    [{"ranks": 2}, {"ranks": 4, "flood_batch": 3}, {"flood_batch": 16}],
+    ids=["mpi-2", "mpi-4-batch-3", "batch-16"],
 )
 def test_ranks_and_batches(reference: Project, imaged: Path, tmp_path: Path, how: dict[str, int]) -> None:
     project = fresh(imaged, tmp_path / "p")

@@ -17,6 +17,7 @@ import h5py
 import pytest
 from typer.testing import CliRunner
 
+from connectome_db.cli.console import OUT
 from connectome_db.cli.main import app
 from connectome_db.errors import ConfigError, ConnectomeError, RunError
 from connectome_db.networks.registry import model_id, read_card
@@ -194,9 +195,10 @@ def test_the_best_model_is_kept_under_the_id_of_its_record(searched: Search) -> 
 
 
 @pytest.mark.slow
-def test_the_report_shows_every_trial(searched: Search, tmp_path: Path) -> None:
+def test_the_report_shows_every_trial(searched: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OUT, "width", 200)  # of the console, which an earlier test may have measured
     words = ["search", "show", "tiny", "--plot", str(tmp_path / "tiny.png"), "-C", str(searched.project)]
-    done = CliRunner().invoke(app, words, catch_exceptions=False, env={"COLUMNS": "200"})
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0
     for trial in finished(searched.spec, searched.storage):
         assert str(trial.experiment) in done.stdout
