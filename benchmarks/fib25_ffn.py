@@ -3,6 +3,7 @@
     connectome models import-ffn SHARED_DATA/ffn_fib25_checkpoint --name fib25-ffn --bfloat16
     python -m benchmarks.fib25_ffn --data SHARED_DATA/fib25 --model models/fib25-ffn --out FOLDER
         [--block 140,125,125] [--halo 16,16,16] [--step 0] [--sections 140] [--affinity fib25-affinity]
+        [--accept-share 0.7]
 
 The stages' own plan and compute, unit by unit; a unit of `flood` that was made is kept in FOLDER and not made again, so
 the run can be stopped and go on. Two results are scored: the bodies, joined across blocks by `overlap` and `reconcile`
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import pickle
+import shutil
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,14 +23,17 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow.parquet as pq
 
 from connectome_db.geometry import Box
 from connectome_db.kernels.metrics import adapted_rand, overlap, variation_of_information
 from connectome_db.kernels.normalise import normalise_stack
+from connectome_db.kernels.watershed import grow
 from connectome_db.networks.evaluate import connected_pieces
 from connectome_db.networks.ffn import load_ffn
 from connectome_db.networks.inference import load_network
 from connectome_db.networks.registry import BUNDLED, find_model
+from connectome_db.spec import Rows
 from connectome_db.stages import agglomerate, flood, reconcile, score, segment
 from connectome_db.stages import overlap as faces
 from tests.stages.memory import Memory
@@ -43,24 +47,32 @@ class Kept:
     """`flood`, whose units are kept in a folder."""
 
     folder: Path
-    seconds: float = 0.0
-    made: int = 0
     found: list[dict[str, Any]] = field(default_factory=list)
 
     def compute(self, block: Any) -> Any:
-        path = self.folder / f"{block.unit.code}.pickle"
+        path = self.folder / str(block.unit.code)
         if not path.exists():
             start = time.perf_counter()
             result = flood.compute(block)
             seconds = time.perf_counter() - start
             moves = int(np.sum(result["flood_object"]["moves"].to_numpy()))
             partial = path.with_suffix(".partial")
-            partial.write_bytes(pickle.dumps((result, seconds, moves)))
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            np.save(partial / "bodies.npy", result["bodies"])
+            for o in flood.STAGE.outputs:
+                if isinstance(o, Rows):
+                    pq.write_table(result[o.name], partial / f"{o.name}.parquet")
+            (partial / "cost.json").write_text(json.dumps({"seconds": seconds, "moves": moves}))
             partial.replace(path)
             print(f"  {block.unit}: {moves} moves in {seconds:.0f} s, {moves / seconds:.2f} a second", flush=True)
-        result, seconds, moves = pickle.loads(path.read_bytes())  # noqa: S301 - made by this program
-        self.found.append({"seconds": seconds, "moves": moves})
-        return result
+        self.found.append(json.loads((path / "cost.json").read_text()))
+        tables = {
+            o.name: pq.read_table(path / f"{o.name}.parquet", schema=o.table.arrow())
+            for o in flood.STAGE.outputs
+            if isinstance(o, Rows)
+        }
+        return {"bodies": np.load(path / "bodies.npy"), **tables}
 
 
 def triple(text: str) -> tuple[int, int, int]:
@@ -104,6 +116,7 @@ def main() -> None:
     parser.add_argument("--order", default="forward")
     parser.add_argument("--raw", action="store_true", help="grey levels as they are, not those of `render`")
     parser.add_argument("--affinity", default="fib25-affinity")
+    parser.add_argument("--accept-share", type=float, default=faces.OverlapParams().accept_share)
     parser.add_argument("--batch", type=int, default=1)
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
@@ -128,10 +141,10 @@ def main() -> None:
     seconds, moves = sum(f["seconds"] for f in kept.found), sum(f["moves"] for f in kept.found)
     print(f"flood: {moves} moves, {seconds:.0f} s, {image.size / seconds:.0f} voxels of box a second, "
           f"{image.size / moves:.0f} a move", flush=True)  # fmt: skip
-    affinity = load_network(find_model(a.affinity, [BUNDLED]))
+    affinity = load_network(find_model(Path(a.affinity).name, [Path(a.affinity).parent, BUNDLED]))
     for fill in ("none", "affinity"):
         memory.run(segment.FLOODED, segment.SegmentParams(method="ffn", fill=fill, **blocks), affinity)
-        memory.run(faces.STAGE, faces.OverlapParams(block_vx=a.block, depth_vx=a.apron))
+        memory.run(faces.STAGE, faces.OverlapParams(block_vx=a.block, depth_vx=a.apron, accept_share=a.accept_share))
         memory.run(reconcile.STAGE, reconcile.ReconcileParams())
         joined = mapped(memory, "reconcile.fragment", "fragment")
         tell(f"fill {fill}, reconciled", joined, truth, pieces)
@@ -140,7 +153,12 @@ def main() -> None:
             memory.run(agglomerate.STAGE, agglomerate.AgglomerateParams(threshold=threshold))
             objects = mapped(memory, "agglomerate.member", "object")
             tell(f"fill {fill}, agglomerated at {threshold}", objects, truth, pieces)
-            np.savez_compressed(a.out / f"objects_{fill}_{threshold}.npz", objects=objects)
+            if fill == "none":
+                names, number = np.unique(objects, return_inverse=True)
+                edges = np.stack([memory.volumes[f"segment.affinity_{axis}"] for axis in "zyx"])
+                everywhere = np.ones(objects.shape, np.bool_)
+                grown = grow(number.reshape(objects.shape).astype(np.int32), edges, everywhere)
+                tell("    these, grown into the rest", names[grown], truth, pieces)
 
 
 if __name__ == "__main__":

@@ -87,6 +87,7 @@ def bring_ffn(root: Path, model: Path) -> str:
     if (root / "params.yaml").exists():
         raise ConfigError(f"{root} is a project already (it has params.yaml); choose another folder")
     read_config(model)
+    registry.read_weights(model)
     name = model.resolve().name
     target = root / "models" / name
     if target.resolve() != model.resolve():

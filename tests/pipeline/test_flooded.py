@@ -207,6 +207,11 @@ def test_init_makes_such_a_project(imaged: Path, tmp_path: Path) -> None:
     other = CliRunner().invoke(app, [*words, "--ffn-model", str(imaged / "raw")])
     assert isinstance(other.exception, ConfigError)
     assert not (tmp_path / "p").exists()
+    cut = shutil.copytree(imaged / "models" / "bright-ffn", tmp_path / "cut-ffn") / "weights.npz"
+    cut.write_bytes(cut.read_bytes()[:600])
+    short = CliRunner().invoke(app, [*words, "--ffn-model", str(cut.parent)])
+    assert isinstance(short.exception, ConfigError)
+    assert not (tmp_path / "p").exists()
     made = CliRunner().invoke(app, [*words, "--ffn-model", str(imaged / "models" / "bright-ffn")])
     assert made.exit_code == 0, made.output
     project = config.load(tmp_path / "p", config.stages_of(tmp_path / "p"))

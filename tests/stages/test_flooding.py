@@ -124,6 +124,20 @@ def test_the_image_is_mirrored_where_it_ends(tubes_memory: Memory) -> None:
         assert (bodies[edge][truth[edge] > 0] > 0).mean() > 0.6
 
 
+def test_what_lies_beyond_the_dataset_is_its_mirror_image() -> None:
+    class Watching(TruthWindow):
+        def predict(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+            lowest.append(int(images.min()))
+            return super().predict(images, masks)
+
+    lowest: list[int] = []
+    image = np.where(tubes((16, 64, 64)) > 0, 200, 40).astype(np.uint8)
+    memory = Memory(VOXEL_NM, {"render.image": image, "mask.mask": np.zeros_like(image)}, Box((0, 0, 0), image.shape))
+    memory.run(flood_stage.STAGE, flood_stage.FloodParams(**BLOCKS), Watching())
+    assert len(lowest) > 10
+    assert set(lowest) == {40}
+
+
 @pytest.mark.parametrize("fill", ["none", "grow", "affinity"])
 def test_what_no_body_has_is_filled_by_the_rule_chosen(fill: str) -> None:
     """The network is blind for one colour: the neurite that has it gets no body."""
@@ -147,6 +161,18 @@ def test_what_no_body_has_is_filled_by_the_rule_chosen(fill: str) -> None:
         pieces = cc3d.connected_components(np.where(unseen, truth, 0), connectivity=6)
         found = adapted_rand(overlap(np.where(unseen, mapped(memory, "object"), 0), pieces))
         assert found.error < 0.01
+
+
+def test_bodies_that_were_grown_together_have_no_contact() -> None:
+    """Two neurites are 2 voxels apart, so their bodies touch only where they were grown over the boundary."""
+    truth = tubes((16, 64, 142))
+    memory = flooded(truth, fill="grow")
+    bodies = memory.volumes["flood.bodies"]
+    tube = {int(b): int(truth[bodies == b][0]) for b in np.unique(bodies[bodies > 0])}
+    contacts = memory.tables["score.contact"].to_pylist()
+    pairs = [(tube[c["a"]], tube[c["b"]]) for c in contacts if c["a"] in tube and c["b"] in tube]
+    assert pairs  # the two halves of a neurite, across the face of two blocks
+    assert all(a == b for a, b in pairs)
 
 
 def test_consensus_splits_where_either_run_does() -> None:
