@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +60,21 @@ def copy_of(template: Path, root: Path, *, with_work: bool = False) -> Project:
     skip = () if with_work else (".connectome", "data", "provenance")
     shutil.copytree(template, root, ignore=shutil.ignore_patterns(*skip))
     return config.load(root, STAGES)
+
+
+def killed_midway(project: Project, stage: str) -> int:
+    """`kill -9` a run of `stage` once two units are done, wherever it is then; returns how many were done."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "connectome_db.cli.main", "run", stage, "-C", str(project.root)],
+        stdout=subprocess.DEVNULL,
+    )
+    keys = project.store / "keys" / stage
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and (not keys.is_dir() or len(os.listdir(keys)) < 2):
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    return len(os.listdir(keys))
 
 
 def run_stages(project: Project, **how: object) -> dict[str, runner.Outcome]:

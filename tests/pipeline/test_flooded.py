@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +22,7 @@ from connectome_db.phantom.simulate import SimulateConfig, simulate
 from connectome_db.phantom.tissue import TissueConfig
 from connectome_db.stages.flooded import STAGES
 from tests.pipeline.bright_ffn import GAIN, THRESHOLD, write_bright
-from tests.pipeline.conftest import differing
+from tests.pipeline.conftest import differing, killed_midway
 from tests.shared_build import made_once
 
 BLOCKS = {"block_vx": (8, 64, 64), "halo_vx": (4, 16, 16), "apron_vx": (2, 8, 8)}
@@ -122,17 +117,7 @@ def test_ranks_and_batches(reference: Project, imaged: Path, tmp_path: Path, how
 def test_killed_in_the_middle_of_an_object_and_resumed(reference: Project, imaged: Path, tmp_path: Path) -> None:
     """`kill -9` while a unit is being filled: what was filled of it is made again, what was done is not."""
     project = fresh(imaged, tmp_path / "p")
-    child = subprocess.Popen(
-        [sys.executable, "-m", "connectome_db.cli.main", "run", "flood", "-C", str(project.root)],
-        stdout=subprocess.DEVNULL,
-    )
-    keys = project.store / "keys" / "flood"
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and (not keys.is_dir() or len(os.listdir(keys)) < 2):
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    done_units = len(os.listdir(keys))
+    done_units = killed_midway(project, "flood")
     total = len(prepare.prepare(project, project.stage("flood")).plan)
     assert 0 < done_units < total
     outcomes = run(project)

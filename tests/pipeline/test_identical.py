@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ from connectome_db.finish import finish
 from connectome_db.stages.pipeline import STAGES
 from tests import edits
 from tests.network_answers import remembered
-from tests.pipeline.conftest import copy_of, differing, run_stages
+from tests.pipeline.conftest import copy_of, differing, killed_midway, run_stages
 
 
 def change(project: config.Project, edit) -> config.Project:
@@ -66,17 +64,7 @@ def test_killed_and_resumed(done, template, tmp_path):
     project = copy_of(template, tmp_path / "p")
     for name in ("ingest", "montage", "match", "align", "render", "mask"):
         finish(*runner.run_units(project, name))
-    child = subprocess.Popen(
-        [sys.executable, "-m", "connectome_db.cli.main", "run", "segment", "-C", str(project.root)],
-        stdout=subprocess.DEVNULL,
-    )
-    keys = project.store / "keys" / "segment"
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and (not keys.is_dir() or len(os.listdir(keys)) < 2):
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    done_units = len(os.listdir(keys))
+    done_units = killed_midway(project, "segment")
     total = len(runner.prepare.prepare(project, project.stage("segment")).plan)
     assert 0 < done_units < total
     outcomes = run_stages(project)
