@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from connectome_db.errors import ConfigError, StageError
 from connectome_db.networks.architecture import Extent, Triple
 from connectome_db.networks.backend import PREDICTION_THREADS, keras_module, use_threads
+from connectome_db.networks.ffn_int8 import int8_answer, openvino_module
 from connectome_db.networks.ffn_jax import jax_answer
 from connectome_db.networks.registry import (
     ARCHITECTURE,
@@ -36,6 +37,8 @@ from connectome_db.networks.registry import (
     write_json,
 )
 
+Answer = Callable[[NDArray[np.uint8], NDArray[np.float32]], Any]
+"""From images uint8 and masks so far, (batch, z, y, x), to new masks."""
 MASK_CHANNELS = 2
 """Image and mask."""
 
@@ -59,8 +62,12 @@ class FFNConfig(BaseModel):
     image_mean: float = 128.0
     image_std: float = Field(default=33.0, gt=0)
     """The network sees (uint8 - image_mean) / image_std."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of all convolutions but the last. Another precision is another model: its answers differ."""
+    precision: Literal["float32", "bfloat16", "int8"] = "float32"
+    """Of all convolutions but the last; "int8": but the first and the last. Another precision is another model: its
+    answers differ."""
+    int8_ranges: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """With precision "int8": the largest value that each of its convolutions tells from larger ones
+    (`networks.ffn_int8`)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> FFNConfig:
@@ -71,6 +78,12 @@ class FFNConfig(BaseModel):
             raise ValueError(f"deltas_vx: wanted steps within half the window {self.fov_vx}, got {self.deltas_vx}")
         if not any(self.deltas_vx):
             raise ValueError("deltas_vx: wanted a step along at least one axis, got none")
+        wanted = 2 * self.depth - 1 if self.precision == "int8" else 0
+        if len(self.int8_ranges) != wanted:
+            raise ValueError(
+                f"int8_ranges: wanted {wanted} for precision {self.precision} and depth {self.depth}, got "
+                f"{len(self.int8_ranges)}; `connectome models quantize` makes them"
+            )
         return self
 
 
@@ -89,6 +102,10 @@ def build_ffn(config: FFNConfig, *, seed: int = 0) -> Any:
     keras = keras_module()
     layers = keras.layers
     policy = "mixed_bfloat16" if config.precision == "bfloat16" else "float32"
+    if config.precision == "int8":
+        raise ConfigError(
+            "a network in int8: wanted one in float32 or bfloat16 to learn or to teach; name the one it was made from"
+        )
     made = 0
 
     def conv(x: Any, name: str, scale: float = 2.0) -> Any:
@@ -121,13 +138,13 @@ class FloodNetwork:
     config: FFNConfig
     batch: int
     """Rows of every call: the network always computes one shape, so that no row depends on how many there are."""
-    model: Any
-    """The keras.Model. Its weights are taken when the first window comes."""
+    answering: Callable[[], Answer]
+    """Makes `answer` when the first window comes."""
 
     @cached_property
-    def answer(self) -> Callable[[NDArray[np.uint8], NDArray[np.float32]], Any]:
+    def answer(self) -> Answer:
         """As `predict`, but what comes back is the backend's, perhaps before it is computed."""
-        return _answering(self.model, self.config)
+        return self.answering()
 
     @property
     def fov_vx(self) -> Triple:
@@ -148,8 +165,10 @@ class FloodNetwork:
         return answers
 
 
-def _answering(model: Any, config: FFNConfig) -> Callable[[NDArray[np.uint8], NDArray[np.float32]], Any]:
-    """From images and masks (batch, z, y, x) to new masks: one call of the backend that Keras runs on.
+def keras_answer(model: Any, config: FFNConfig) -> Answer:
+    """From a keras.Model, a function from images and masks (batch, z, y, x) to new masks.
+
+    It is one call of the backend that Keras runs on, with the weights that the model has now.
 
     On JAX that is one compiled program with the weights of the model (`networks.ffn_jax`). On TensorFlow only the
     network is compiled, without XLA, which is 6-11 times slower on CPUs.
@@ -184,7 +203,8 @@ def write_ffn(
             )
     folder.mkdir(parents=True, exist_ok=True)
     numbered = {f"{i:03d}:{name}": value.astype("<f4") for i, (name, value) in enumerate(weights)}
-    write_json(folder / ARCHITECTURE, {"format": FORMAT, "config": config.model_dump(mode="json")})
+    left_out = None if config.int8_ranges else {"int8_ranges"}  # so that older models keep their identity
+    write_json(folder / ARCHITECTURE, {"format": FORMAT, "config": config.model_dump(mode="json", exclude=left_out)})
     np.savez(folder / WEIGHTS, allow_pickle=False, **numbered)
     write_json(folder / CARD, card)
 
@@ -211,12 +231,40 @@ def load_ffn(folder: Path, *, batch: int = 1) -> FloodNetwork:
     if batch < 1:
         raise ConfigError(f"batch: wanted at least 1, got {batch}")
     config = read_config(folder)
+    weights = fitting_weights(folder, config)
+    if config.precision == "int8":
+        openvino_module()  # what is missing is told before anything is computed
+        make = partial(
+            int8_answer, weights, config.int8_ranges, batch, config.fov_vx, config.image_mean, config.image_std
+        )
+        return FloodNetwork(model_id(folder), config, batch, make)
     use_threads(PREDICTION_THREADS)
     model = build_ffn(config)
-    stored = [value for _, value in read_weights(folder)]
-    shapes = [tuple(weight.shape) for weight in model.weights]
-    if [value.shape for value in stored] != shapes:
-        raise ConfigError(f"{folder}: wanted {len(shapes)} weights that fit the architecture, got {len(stored)} others")
-    model.set_weights([value.astype(np.float32) for value in stored])
+    model.set_weights(list(weights.values()))
     model.compile(jit_compile=False)
-    return FloodNetwork(model_id(folder), config, batch, model)
+    return FloodNetwork(model_id(folder), config, batch, partial(keras_answer, model, config))
+
+
+def fitting_weights(folder: Path, config: FFNConfig) -> dict[str, NDArray[np.float32]]:
+    """Return the weights of a model folder by their paths ("conv0_a/kernel"), in the model's order.
+
+    Others than the architecture has are a ConfigError.
+    """
+    stored = [(name.split(":", 1)[-1], value.astype(np.float32)) for name, value in read_weights(folder)]
+    wanted = weight_shapes(config)
+    if [(name, value.shape) for name, value in stored] != list(wanted.items()):
+        raise ConfigError(f"{folder}: wanted {len(wanted)} weights that fit the architecture, got {len(stored)} others")
+    return dict(stored)
+
+
+def weight_shapes(config: FFNConfig) -> dict[str, tuple[int, ...]]:
+    """Paths and shapes of the weights that `build_ffn` makes, in its order."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    channels = MASK_CHANNELS
+    for name in (*(f"conv{i}_{part}" for i in range(config.depth) for part in "ab"), "conv_lom"):
+        last = name == "conv_lom"
+        made = 1 if last else config.features
+        shapes[f"{name}/kernel"] = (*((1, 1, 1) if last else config.kernel), channels, made)
+        shapes[f"{name}/bias"] = (made,)
+        channels = config.features
+    return shapes

@@ -46,6 +46,11 @@ def default_ffn_training(
     isotropic = voxel_nm[0] <= 1.5 * voxel_nm[2]
     flat: dict[str, Any] = {} if isotropic else {"fov_vx": (9, 33, 33), "deltas_vx": (2, 8, 8)}
     start = flat if initial is None else read_config(initial).model_dump()
+    if start.get("precision") == "int8":
+        raise ConfigError(
+            f"{initial}: wanted a network in float32 or bfloat16 to start from, got one in int8; name the one it was "
+            "made from"
+        )
     augment = AugmentConfig(isotropic=True, shift_px=0, missing_share=0.0) if isotropic else AugmentConfig()
     try:
         chosen = FFNConfig.model_validate({**start, **(network or {})})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from connectome_db.errors import ConfigError
 from connectome_db.networks.backend import PREDICTION_THREADS, keras_module, use_threads
-from connectome_db.networks.ffn import FFNConfig, FloodNetwork, build_ffn, read_config, write_ffn
+from connectome_db.networks.ffn import FFNConfig, FloodNetwork, build_ffn, keras_answer, read_config, write_ffn
 from connectome_db.networks.ffn_history import Validation, read_validations, write_pictures, write_validations
 from connectome_db.networks.ffn_sampling import FFNSamplingConfig, Pool
 from connectome_db.networks.ffn_steps import Looks, Reduce, StepConfig, Stepper, window_of
@@ -212,7 +213,8 @@ class _Run:
             self.judged = build_ffn(self.config.network)
             self.judged.compile(jit_compile="auto" if keras_module().backend.backend() == "jax" else False)
         self.judged.set_weights(self.stepper.averaged())
-        return FloodNetwork(f"{name}, in training", self.config.network, 1, self.judged)
+        answering = partial(keras_answer, self.judged, self.config.network)
+        return FloodNetwork(f"{name}, in training", self.config.network, 1, answering)
 
     def write(
         self,
