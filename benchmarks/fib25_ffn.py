@@ -2,13 +2,14 @@
 
     connectome models import-ffn SHARED_DATA/ffn_fib25_checkpoint --name fib25-ffn --bfloat16
     python -m benchmarks.fib25_ffn --data SHARED_DATA/fib25 --model models/fib25-ffn --out FOLDER
-        [--block 140,125,125] [--halo 16,16,16] [--step 0] [--sections 140] [--affinity fib25-affinity]
-        [--accept-share 0.7]
+        [--block 140,125,125] [--halo 16,16,16] [--step 0] [--sections 140] [--affinity fib25-lsd]
+        [--fills none,affinity,mutex] [--accept-share 0.7]
 
 The stages' own plan and compute, unit by unit; a unit of `flood` that was made is kept in FOLDER and not made again, so
 the run can be stopped and go on. Two results are scored: the bodies, joined across blocks by `overlap` and `reconcile`
 (voxels without a body are not counted: "covered"), and the objects after filling and `agglomerate` (all voxels). Truth
-is taken as it is, and by its connected pieces in the volume: what the cut parts cannot be joined by anyone.
+is taken as it is, and by its connected pieces in the volume: what the cut parts cannot be joined by anyone. Affinity
+networks learnt on z 0-99: the threshold that is best there is also told for z 100-139 alone, by pieces.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ from connectome_db.stages import overlap as faces
 from tests.stages.memory import Memory
 
 VOXEL_NM = (10.0, 10.0, 10.0)
+LEARNT = 100
+"""Sections that affinity networks have learnt from."""
 THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 
 
@@ -115,7 +118,9 @@ def main() -> None:
     parser.add_argument("--sections", type=int, default=140)
     parser.add_argument("--order", default="forward")
     parser.add_argument("--raw", action="store_true", help="grey levels as they are, not those of `render`")
-    parser.add_argument("--affinity", default="fib25-affinity")
+    parser.add_argument("--affinity", default="fib25-lsd")
+    parser.add_argument("--fills", default="none,affinity,mutex")
+    parser.add_argument("--repulsion", type=float, default=segment.SegmentParams().mutex_repulsion)
     parser.add_argument("--accept-share", type=float, default=faces.OverlapParams().accept_share)
     parser.add_argument("--batch", type=int, default=1)
     a = parser.parse_args()
@@ -142,23 +147,42 @@ def main() -> None:
     print(f"flood: {moves} moves, {seconds:.0f} s, {image.size / seconds:.0f} voxels of box a second, "
           f"{image.size / moves:.0f} a move", flush=True)  # fmt: skip
     affinity = load_network(find_model(Path(a.affinity).name, [Path(a.affinity).parent, BUNDLED]))
-    for fill in ("none", "affinity"):
-        memory.run(segment.FLOODED, segment.SegmentParams(method="ffn", fill=fill, **blocks), affinity)
-        memory.run(faces.STAGE, faces.OverlapParams(block_vx=a.block, depth_vx=a.apron, accept_share=a.accept_share))
-        memory.run(reconcile.STAGE, reconcile.ReconcileParams())
-        joined = mapped(memory, "reconcile.fragment", "fragment")
-        tell(f"fill {fill}, reconciled", joined, truth, pieces)
-        memory.run(score.FLOODED, score.ScoreParams(block_vx=a.block))
-        for threshold in THRESHOLDS:
-            memory.run(agglomerate.STAGE, agglomerate.AgglomerateParams(threshold=threshold))
-            objects = mapped(memory, "agglomerate.member", "object")
-            tell(f"fill {fill}, agglomerated at {threshold}", objects, truth, pieces)
-            if fill == "none":
-                names, number = np.unique(objects, return_inverse=True)
-                edges = np.stack([memory.volumes[f"segment.affinity_{axis}"] for axis in "zyx"])
-                everywhere = np.ones(objects.shape, np.bool_)
-                grown = grow(number.reshape(objects.shape).astype(np.int32), edges, everywhere)
-                tell("    these, grown into the rest", names[grown], truth, pieces)
+    for fill in a.fills.split(","):
+        params = segment.SegmentParams(method="ffn", fill=fill, mutex_repulsion=a.repulsion, **blocks)
+        memory.run(segment.FLOODED, params, affinity)
+        share = faces.OverlapParams(block_vx=a.block, depth_vx=a.apron, accept_share=a.accept_share)
+        objects_of(memory, fill, share, truth, pieces)
+
+
+def objects_of(memory: Memory, fill: str, share: faces.OverlapParams, truth: np.ndarray, pieces: np.ndarray) -> None:
+    """From supervoxels to objects at all thresholds, each told."""
+    split, last = min(LEARNT, len(truth)), len(truth) - 1
+    later = connected_pieces(truth[split:]) if last >= split else None
+    best: tuple[float, float, float] | None = None
+    memory.run(faces.STAGE, share)
+    memory.run(reconcile.STAGE, reconcile.ReconcileParams())
+    tell(f"fill {fill}, reconciled", mapped(memory, "reconcile.fragment", "fragment"), truth, pieces)
+    memory.run(score.FLOODED, score.ScoreParams(block_vx=share.block_vx))
+    for threshold in THRESHOLDS:
+        memory.run(agglomerate.STAGE, agglomerate.AgglomerateParams(threshold=threshold))
+        objects = mapped(memory, "agglomerate.member", "object")
+        tell(f"fill {fill}, agglomerated at {threshold}", objects, truth, pieces)
+        if later is not None:
+            cut = ((objects[:split], truth[:split]), (objects[split:], later))
+            errors = [adapted_rand(overlap(o, t)).error for o, t in cut]
+            best = min(best or (1.0, 0.0, 0.0), (errors[0], threshold, errors[1]))
+        if fill == "none":
+            names, number = np.unique(objects, return_inverse=True)
+            edges = np.stack([memory.volumes[f"segment.affinity_{axis}"] for axis in "zyx"])
+            everywhere = np.ones(objects.shape, np.bool_)
+            grown = grow(number.reshape(objects.shape).astype(np.int32), edges, everywhere)
+            tell("    these, grown into the rest", names[grown], truth, pieces)
+    if best is not None:
+        print(
+            f"fill {fill}: best on z 0-{split - 1} at {best[1]} ({best[0]:.4f} of all voxels); there, "
+            f"z {split}-{last} by pieces {best[2]:.4f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
-import tifffile
 
 from connectome_db.errors import SourceError
 
@@ -93,7 +92,7 @@ def size_of(path: Path) -> tuple[int, int]:
         return _jpeg_size(head)
     if head.startswith(TIFF_MAGICS):
         try:
-            with tifffile.TiffFile(path) as tiff:
+            with _tifffile().TiffFile(path) as tiff:
                 page = tiff.pages.first
                 return page.imagelength, page.imagewidth
         except Exception as error:  # tifffile raises a dozen unrelated types for damaged headers
@@ -164,7 +163,14 @@ def _jpeg_size(head: bytes) -> tuple[int, int]:
     raise UnreadableError("a JPEG without a frame header in its first 64 KiB")
 
 
+def _tifffile() -> Any:
+    import tifffile  # noqa: PLC0415 - not above: every process of every run would load it, and few see a TIFF
+
+    return tifffile
+
+
 def _decode_tiff(data: bytes) -> npt.NDArray[Any]:
+    tifffile = _tifffile()
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             if len(tiff.pages) != 1:

@@ -80,6 +80,24 @@ def mutex_watershed(affinity: U8, offsets: Sequence[Offset], tissue: Mask, optio
     return grow(label.reshape(tissue.shape), affinity[:NEIGHBOURS], tissue)
 
 
+def held_together(affinity: U8, offsets: Sequence[Offset], bodies: npt.NDArray[np.unsignedinteger], least: float) -> U8:
+    """Affinities uint8 (c, z, y, x) with their offsets -> the same, at least `least` (0-1) within one body.
+
+    `bodies`: labels (z, y, x) of another segmentation, 0 = none. Both voxels of an edge in one body: it attracts, and a
+    long-range one repels little. Edges of another pair stay as they are, so the watershed may join bodies, and cut one
+    where long-range edges out of it say so more surely than `least` holds it together.
+    """
+    out = affinity.copy()
+    level = np.uint8(np.floor(least * 255 + 0.5))
+    for channel, offset in zip(out, offsets, strict=True):
+        here = tuple(slice(n, None) for n in offset)
+        there = tuple(slice(0, extent - n) for n, extent in zip(offset, bodies.shape, strict=True))
+        same = (bodies[here] == bodies[there]) & (bodies[here] != 0)
+        edges = channel[here]
+        np.maximum(edges, level, out=edges, where=same)
+    return out
+
+
 @numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]  # numba ships no types
 def _ordered(affinity: U8, offsets: I64, tissue: Mask, strength: I64) -> I64:
     """Edges channel * n + voxel, strongest first, equal ones as they come. strength[channel, affinity] -1: no edge."""

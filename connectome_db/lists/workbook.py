@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-import openpyxl
 import pyarrow as pa
-from openpyxl.utils.exceptions import InvalidFileException
 
 from connectome_db.errors import SourceError, nearest
 
@@ -52,6 +50,10 @@ def read(path: Path, sheet: str | None) -> pa.Table:
 
 
 def _open(path: Path) -> Any:
+    # Not above: every process of every run would load it, and most never see a workbook.
+    import openpyxl  # noqa: PLC0415
+    from openpyxl.utils.exceptions import InvalidFileException  # noqa: PLC0415
+
     try:
         return openpyxl.load_workbook(path, read_only=True, data_only=True)
     except (BadZipFile, InvalidFileException, KeyError, ValueError, OSError) as e:

@@ -38,10 +38,12 @@ SELECT * FROM path ORDER BY start, rank
 """A group keeps the lower name, so the name of a fragment's group changes exactly at the merges on this path."""
 
 _FLOODED = """
-SELECT b.*, o.moves, o.voxels, o.reason, o.overlap_vx FROM flood_body b LEFT JOIN flood_object o
+SELECT l.supervoxel, l.voxels AS shared_vx, b.*, o.moves, o.voxels, o.reason, o.overlap_vx
+FROM supervoxel_body l JOIN flood_body b ON b.body = l.body LEFT JOIN flood_object o
     ON o.unit = b.unit AND o.seed_z_vx = b.seed_z_vx AND o.seed_y_vx = b.seed_y_vx AND o.seed_x_vx = b.seed_x_vx
-WHERE b.body IN (SELECT unnest($ids::UBIGINT[]))
-QUALIFY row_number() OVER (PARTITION BY b.body ORDER BY o.direction DESC) = 1
+WHERE l.supervoxel IN (SELECT unnest($ids::UBIGINT[]))
+QUALIFY row_number() OVER (PARTITION BY l.supervoxel, b.body ORDER BY o.direction DESC) = 1
+ORDER BY l.supervoxel, l.voxels DESC, b.body
 """
 _ONCE = """
 SELECT stage, min(unit) AS unit FROM unit WHERE stage IN ('reconcile', 'agglomerate') GROUP BY stage ORDER BY stage DESC
@@ -56,13 +58,13 @@ class Bodies:
     overlaps: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     merges: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     joiners: list[Key] = field(default_factory=list)
-    flooded: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """Those that a flood-filling network made: the seed, and what became of it."""
+    flooded: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    """The bodies of a flood-filling network that they have voxels of, most voxels first: seeds, what became of them."""
 
     def units(self) -> set[Key]:
         """The units that made these supervoxels and joined them to their objects."""
         found: set[Key] = {("segment", r["unit"]) for r in self.rows.values()} | set(self.joiners)
-        found |= {("flood", b["unit"]) for b in self.flooded.values()}
+        found |= {("flood", b["unit"]) for rows in self.flooded.values() for b in rows}
         return found | {("overlap", o["unit"]) for rows in self.overlaps.values() for o in rows}
 
     def step(self, supervoxel: int, title: str, units: Mapping[Key, Trace], segment: Trace | None) -> Trace:
@@ -79,11 +81,11 @@ class Bodies:
             "fragment": None if r["fragment"] is None else Id(r["fragment"]),
         }
         steps = [] if r["object"] is None else [self._joining(r, units)]
-        steps += [self._flooding(b, units) for b in [self.flooded.get(supervoxel)] if b is not None]
+        steps += [self._flooding(b, units) for b in self.flooded.get(supervoxel, [])]
         return Trace(f"{title} {supervoxel}", "supervoxel", facts, (*steps, *([segment] if segment else [])))
 
     def _flooding(self, b: Mapping[str, Any], units: Mapping[Key, Trace]) -> Trace:
-        named = ("moves", "voxels", "reason", "overlap_vx")
+        named = ("shared_vx", "moves", "voxels", "reason", "overlap_vx")
         seeds = [f"{kind}{axis}_vx" for kind in ("seed_", "second_seed_") for axis in "zyx"]
         facts = {"body": Id(b["body"]), **{n: b[n] for n in (*seeds, *named) if b[n] is not None}}
         made_by = [units[k] for k in [("flood", b["unit"])] if k in units]
@@ -139,9 +141,10 @@ def bodies_of(db: Database, supervoxels: Iterable[int]) -> Bodies:
     wanted = sorted(set(supervoxels))
     if not wanted:
         return Bodies({})
-    flooded = (
-        {r["body"]: r for r in db.fetch(_FLOODED, {"ids": wanted})} if db.has("flood_body", "flood_object") else {}
-    )
+    flooded: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    if db.has("supervoxel_body", "flood_body", "flood_object"):
+        for r in db.fetch(_FLOODED, {"ids": wanted}):
+            flooded[r["supervoxel"]].append(r)
     if not db.has("member", "object", "merge", "overlap", "fragment"):
         rows = db.fetch(
             "SELECT *, NULL AS fragment, NULL AS object FROM supervoxel "

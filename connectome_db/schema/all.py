@@ -16,7 +16,14 @@ from connectome_db.schema.alignment import (
     SECTION_TRANSFORM,
 )
 from connectome_db.schema.companions import sorted_tables
-from connectome_db.schema.flooding import FLOOD_APRON, FLOOD_BODY, FLOOD_OBJECT, FLOOD_OVERLAP, FLOOD_SKIP
+from connectome_db.schema.flooding import (
+    FLOOD_APRON,
+    FLOOD_BODY,
+    FLOOD_OBJECT,
+    FLOOD_OVERLAP,
+    FLOOD_SKIP,
+    SUPERVOXEL_BODY,
+)
 from connectome_db.schema.function import Function
 from connectome_db.schema.graph_functions import GRAPH_FUNCTIONS
 from connectome_db.schema.imaging import ILLUMINATION, TILE, TILE_ISSUE, TILE_MATCH, TILE_TRANSFORM
@@ -73,6 +80,7 @@ OUTPUTS: Mapping[str, tuple[Table, ...]] = {
 FLOODED: Mapping[str, tuple[Table, ...]] = {
     "flood": (FLOOD_BODY, FLOOD_OBJECT, FLOOD_OVERLAP, FLOOD_SKIP, FLOOD_APRON),
     **OUTPUTS,
+    "segment": (*OUTPUTS["segment"], SUPERVOXEL_BODY),
 }
 """The same for the pipeline with a flood-filling network."""
 
@@ -99,7 +107,12 @@ STAGE_OF: Mapping[str, str] = {table.name: stage for stage, tables in OUTPUTS.it
 TABLES: Mapping[str, Table] = {table.name: table for tables in OUTPUTS.values() for table in tables}
 """Table name -> its declaration."""
 
-_MADE = (*TABLES.values(), *FLOODED["flood"], *(table for tables in IMPORTED.values() for table in tables))
+_MADE = (
+    *TABLES.values(),
+    *FLOODED["flood"],
+    SUPERVOXEL_BODY,
+    *(table for tables in IMPORTED.values() for table in tables),
+)
 
 SORTED: Mapping[str, Table] = {shown.name: shown for table in _MADE for _, shown in sorted_tables(table)}
 """Tables in another order (`connection_by_post`), of both pipelines."""

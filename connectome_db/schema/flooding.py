@@ -101,3 +101,16 @@ FLOOD_APRON = Table(
         ),
     ),
 )
+
+SUPERVOXEL_BODY = Table(
+    name="supervoxel_body",
+    doc="Which bodies became which supervoxels. A supervoxel is one body, grown, unless segment.fill is mutex: then it "
+    "may have parts of several, and a body may lie in several.",
+    key=("supervoxel", "body"),
+    foreign={"supervoxel": "supervoxel.supervoxel", "body": "flood_body.body"},
+    columns=(
+        Column(name="supervoxel", dtype="uint64", doc="Supervoxel id."),
+        Column(name="body", dtype="uint64", doc="Body id."),
+        _count("voxels", "Voxels of the block's core that have both.", "vx"),
+    ),
+)

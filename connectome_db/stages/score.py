@@ -3,8 +3,8 @@
 Each block counts the faces inside its core and across its lower faces, so every face of the volume is counted once; a
 pair that touches in several blocks has a row in each, pooled by `agglomerate`.
 
-In a pipeline with `flood`, voxels that a body grew into do not count: two bodies that touch only where they were grown
-together are on two sides of a membrane, wherever in it the two met.
+In a pipeline with `flood`, voxels that a body grew into do not count where `segment` lets bodies grow: two bodies that
+touch only where they were grown together are on two sides of a membrane, wherever in it the two met.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
-import fastremap
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
@@ -23,6 +22,7 @@ from connectome_db.schema.segmentation import CONTACT
 from connectome_db.spec import Block, Found, Params, Plan, Read, Result, Rows, Stage
 
 SUPERVOXELS, BODIES = "segment.supervoxels", "flood.bodies"
+ROWS = "segment.supervoxel"
 AFFINITIES = ("segment.affinity_z", "segment.affinity_y", "segment.affinity_x")
 Extent = Annotated[int, Field(ge=1)]
 
@@ -43,9 +43,10 @@ def plan(found: Found, params: ScoreParams) -> Plan:
 
 
 def plan_flooded(found: Found, params: ScoreParams) -> Plan:
-    """As `plan`; bodies are read like supervoxels."""
+    """As `plan`; bodies and the rows of supervoxels are read like supervoxels."""
     first = plan(found, params)
-    return replace(first, reads=(*first.reads, Read(BODIES, first.reads[0].boxes)))
+    boxes = first.reads[0].boxes
+    return replace(first, reads=(*first.reads, Read(BODIES, boxes), Read(ROWS, boxes)))
 
 
 def compute(block: Block[ScoreParams]) -> Result:
@@ -53,8 +54,9 @@ def compute(block: Block[ScoreParams]) -> Result:
     core, box = block.unit.core, block.boxes[SUPERVOXELS]
     labels = block.arrays[SUPERVOXELS]
     if BODIES in block.arrays:
-        bodies = block.arrays[BODIES]
-        grown = (bodies != labels) & np.isin(labels, fastremap.unique(bodies))
+        rows = block.tables[ROWS]
+        grows = rows["supervoxel"].to_numpy()[rows["origin"].to_numpy() == "ffn"]
+        grown = (block.arrays[BODIES] != labels) & np.isin(labels, grows)
         labels = np.where(grown, np.uint64(0), labels)
     inner = (core.lo[0] - box.lo[0], core.lo[1] - box.lo[1], core.lo[2] - box.lo[2])
     affinity = np.zeros((3, *labels.shape), np.uint8)
@@ -90,5 +92,5 @@ STAGE = Stage(
     compute=compute,
 )
 
-FLOODED = replace(STAGE, inputs=(*STAGE.inputs, BODIES), plan=plan_flooded)
+FLOODED = replace(STAGE, inputs=(*STAGE.inputs, BODIES, ROWS), plan=plan_flooded)
 """The same stage in a pipeline that has `flood`."""

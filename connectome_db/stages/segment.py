@@ -27,8 +27,9 @@ from connectome_db.kernels.affinity import offsets_of
 from connectome_db.kernels.aprons import apron_labels, apron_rows, slabs
 from connectome_db.kernels.bridge import bridge
 from connectome_db.kernels.local_contrast import equalise
-from connectome_db.kernels.mutex import MutexOptions, mutex_watershed
+from connectome_db.kernels.mutex import MutexOptions, held_together, mutex_watershed
 from connectome_db.kernels.watershed import WatershedOptions, grow, supervoxels
+from connectome_db.schema.flooding import SUPERVOXEL_BODY
 from connectome_db.schema.segmentation import APRON, SUPERVOXEL
 from connectome_db.spec import Block, Found, Network, Params, Plan, Read, Result, Rows, Stage, Volume
 
@@ -62,9 +63,10 @@ class SegmentParams(Params):
     """How labels are made: "affinity" is a seeded watershed that splits too much on purpose, and leaves merging to
     `agglomerate`; "mutex" is the mutex watershed, which uses the network's long-range affinities as well; "ffn" starts
     from the bodies of `flood` (`connectome init --method ffn`)."""
-    fill: Literal["affinity", "grow", "none"] = "affinity"
+    fill: Literal["affinity", "mutex", "grow", "none"] = "affinity"
     """Method "ffn": what becomes of tissue that no body has. "affinity": bodies grow into it along strong affinities,
-    and what is far from any becomes supervoxels of its own; "grow": bodies share it; "none": it stays 0."""
+    and what is far from any becomes supervoxels of its own; "mutex": a mutex watershed in which a body holds together
+    (`mutex_body`), so that long-range affinities may also cut a body; "grow": bodies share it; "none": it stays 0."""
     bridge_sections: Count = 2
     """Up to this many missing sections are filled with the nearest one, so that neurites go on; 0 = never."""
     equalise_px: Annotated[float, Field(ge=0)] = 0.0
@@ -91,6 +93,8 @@ class SegmentParams(Params):
     """Method "mutex": weaker edges between neighbours join nothing: raise it when neurites merge."""
     mutex_min_vx: Count = 30
     """Method "mutex": smaller pieces are shared out among their neighbours."""
+    mutex_body: Fraction = 0.9
+    """Fill "mutex": affinities between voxels of one body are at least this: lower it when bodies merge neurites."""
 
 
 def plan(found: Found, params: SegmentParams) -> Plan:
@@ -130,27 +134,33 @@ def compute(block: Block[SegmentParams]) -> Result:
     image, tissue = bridge(block.arrays[IMAGE], block.arrays[MASK], params.bridge_sections)
     if params.equalise_px:
         image = equalise(image, params.equalise_px)
+    bodies = block.arrays[BODIES] if params.method == "ffn" else None
+    rule = params.fill if bodies is not None else params.method
     channels: tuple[str, ...] = NEIGHBOURS
-    if params.method == "mutex":
+    if rule == "mutex":
         channels += tuple(n for n in offsets_of(block.model.channels) if n not in NEIGHBOURS)
     affinity = affinities(block.model, image, box, channels)
     inside = core.slices(box.lo)
-    if params.method == "ffn":
-        known, bodies = _dense(block.arrays[BODIES])
-        own = np.unique(bodies[inside])
-        labels = fill(bodies, affinity, tissue, block)
-    else:
-        known, own = np.zeros(1, np.uint64), np.zeros(0, np.int32)
+    known, own = np.zeros(1, np.uint64), np.zeros(0, np.int32)
+    if bodies is None:
         labels = segment(affinity, channels, tissue, block)
+    elif rule == "mutex":
+        whole = held_together(
+            affinity, tuple(offsets_of(channels).values()), _with_bodies(bodies, block), params.mutex_body
+        )
+        labels = mutex(whole, channels, tissue, block)
+    else:
+        known, seeds = _dense(bodies)
+        own = np.unique(seeds[inside])
+        labels = fill(seeds, affinity, tissue, block)
     names = _named(labels, known, own, block)
-    beyond = names
-    if params.method == "ffn":
-        beyond = _with_bodies(names, block)
+    beyond = names if bodies is None or rule == "mutex" else _with_bodies(names, block)
     core_affinity = affinity[(slice(0, 3), *inside)]
     present, local = np.unique(names[inside], return_inverse=True)
     number = local.reshape(core.shape) + int(present[0] != 0)
     ours = present[present != 0]
-    origin = np.where(np.isin(ours, known[own]), "ffn", "fill" if params.method == "ffn" else params.method)
+    filled = "fill" if bodies is not None and rule != "mutex" else rule
+    origin = np.where(np.isin(ours, known[own]), "ffn", filled)
     return {
         "supervoxels": names[inside],
         "affinity_z": core_affinity[0],
@@ -159,6 +169,23 @@ def compute(block: Block[SegmentParams]) -> Result:
         "supervoxel": _rows(number.astype(np.uint32), core_affinity, ours, core, origin.tolist()),
         "apron": apron_rows(beyond, box, core, params.apron_vx, APRON),
     }
+
+
+def compute_flooded(block: Block[SegmentParams]) -> Result:
+    """As `compute`, and which bodies became which supervoxels."""
+    result = compute(block)
+    bodies = block.arrays[BODIES][block.unit.core.slices(block.boxes[IMAGE].lo)]
+    labels = np.asarray(result["supervoxels"])
+    both = (labels != 0) & (bodies != 0) & (block.params.method == "ffn")
+    ours, i = np.unique(labels[both], return_inverse=True)
+    theirs, j = np.unique(bodies[both], return_inverse=True)
+    pair, voxels = np.unique(i * len(theirs) + j, return_counts=True)
+    rows = {
+        "supervoxel": ours[pair // max(len(theirs), 1)],
+        "body": theirs[pair % max(len(theirs), 1)],
+        "voxels": voxels.astype(np.int64),
+    }
+    return {**result, "supervoxel_body": pa.table(rows, schema=SUPERVOXEL_BODY.arrow())}
 
 
 def _dense(bodies: U64) -> tuple[U64, I32]:
@@ -207,7 +234,7 @@ def fill(bodies: I32, affinity: U8, tissue: Mask, block: Block[SegmentParams]) -
             return np.where(tissue, bodies, 0).astype(np.int32)
         case "grow":
             return grow(bodies, affinity, tissue)
-        case "affinity":
+        case _:
             return supervoxels(affinity, tissue, block.voxel_nm, _watershed(block.params), bodies)
 
 
@@ -228,27 +255,24 @@ def segment(affinity: U8, names: tuple[str, ...], tissue: Mask, block: Block[Seg
 
     `names` are those of the channels of `affinity`.
     """
+    if block.params.method == "mutex":
+        return mutex(affinity, names, tissue, block)
+    return supervoxels(affinity, tissue, block.voxel_nm, _watershed(block.params))
+
+
+def mutex(affinity: U8, names: tuple[str, ...], tissue: Mask, block: Block[SegmentParams]) -> I32:
+    """Labels int32 (z, y, x) by the mutex watershed; `names` are those of the channels of `affinity`."""
+    offsets = tuple(offsets_of(names).values())
+    if len(offsets) == len(NEIGHBOURS):
+        raise StageError(
+            f"model {block.model.model_id}: a mutex watershed wants long-range affinities such as aff_y9, got the "
+            f"channels {', '.join(block.model.channels)}; name another model, or use the method or fill 'affinity'"
+        )
     params = block.params
-    match params.method:
-        case "affinity" | "ffn":
-            return supervoxels(affinity, tissue, block.voxel_nm, _watershed(params))
-        case "mutex":
-            offsets = tuple(offsets_of(names).values())
-            if len(offsets) == len(NEIGHBOURS):
-                raise StageError(
-                    f"model {block.model.model_id}: the method 'mutex' wants long-range affinities such as aff_y9, got "
-                    f"the channels {', '.join(block.model.channels)}; name another model, or use the method 'affinity'"
-                )
-            return mutex_watershed(
-                affinity,
-                offsets,
-                tissue,
-                MutexOptions(
-                    repulsion=params.mutex_repulsion,
-                    attraction=params.mutex_attraction,
-                    min_size_vx=params.mutex_min_vx,
-                ),
-            )
+    options = MutexOptions(
+        repulsion=params.mutex_repulsion, attraction=params.mutex_attraction, min_size_vx=params.mutex_min_vx
+    )
+    return mutex_watershed(affinity, offsets, tissue, options)
 
 
 def affinities(network: Network, image: U8, box: Box, wanted: tuple[str, ...] = NEIGHBOURS) -> U8:
@@ -315,6 +339,8 @@ FLOODED = replace(
     STAGE,
     summary="Bodies of a flood-filling network, and affinities where there is none: supervoxels.",
     inputs=(IMAGE, MASK, BODIES, FLOOD_APRON),
+    outputs=(*STAGE.outputs, Rows(table=SUPERVOXEL_BODY)),
     plan=plan_flooded,
+    compute=compute_flooded,
 )
 """The same stage in a pipeline that has `flood`."""

@@ -8,7 +8,7 @@ import pytest
 
 from connectome_db.errors import ConfigError
 from connectome_db.kernels.affinity import affinity_targets, offsets_of
-from connectome_db.kernels.mutex import MutexOptions, mutex_watershed
+from connectome_db.kernels.mutex import MutexOptions, held_together, mutex_watershed
 
 NEAR = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
 FAR = (*NEAR, (2, 0, 0), (0, 2, 0), (0, 0, 3))
@@ -127,3 +127,21 @@ def test_bad_offsets_are_refused() -> None:
 def test_channels_name_their_offsets() -> None:
     channels = ("aff_z1", "lsd_size", "aff_y9", "aff_x0", "cleft")
     assert offsets_of(channels) == {"aff_z1": (1, 0, 0), "aff_y9": (0, 9, 0)}
+
+
+def test_a_body_holds_together_as_much_as_is_said() -> None:
+    rng = np.random.default_rng(3)
+    affinity = rng.integers(0, 256, (len(FAR), 5, 6, 7), dtype=np.uint8)
+    before = affinity.copy()
+    bodies = rng.integers(0, 3, (5, 6, 7)).astype(np.uint64) << np.uint64(40)
+    found = held_together(affinity, FAR, bodies, 0.9)
+    assert (affinity == before).all()
+    raised = 0
+    for channel, offset in enumerate(FAR):
+        for voxel in np.ndindex(bodies.shape):
+            other = tuple(v - o for v, o in zip(voxel, offset, strict=True))
+            same = min(other) >= 0 and bodies[voxel] == bodies[other] != 0
+            wanted = max(before[(channel, *voxel)], 230) if same else before[(channel, *voxel)]
+            raised += wanted != before[(channel, *voxel)]
+            assert found[(channel, *voxel)] == wanted
+    assert raised > 50

@@ -99,7 +99,7 @@ BUNDLED_MODELS = sorted(path.parent.name for path in BUNDLED.glob("*/architectur
 def test_bundled_models_are_small_and_have_a_complete_card(name: str) -> None:
     folder = find_model(name)
     card = read_card(folder)
-    assert (folder / "weights.npz").stat().st_size <= 2_000_000
+    assert (folder / "weights.npz").stat().st_size <= 5_000_000
     assert card["model_id"] == model_id(folder)
     assert {"task", "channels", "voxel_nm", "training_data", "steps", "seed", "training", "code", "source"} <= set(card)
     assert all(len(data["sha256"]) == 64 for data in card["training_data"])

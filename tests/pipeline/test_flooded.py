@@ -145,17 +145,36 @@ def test_stopped_after_any_move(reference: Project, imaged: Path, tmp_path: Path
     assert differing(project.root / "data", reference.root / "data") == []
 
 
-def test_another_fill_fills_nothing_again(reference: Project, tmp_path: Path) -> None:
-    project = fresh(reference.root, tmp_path / "p")
+def another_fill(project: Project, fill: str) -> Project:
     params = project.root / "params.yaml"
     text = params.read_text()
     assert "  fill: affinity\n" in text
-    params.write_text(text.replace("  fill: affinity\n", "  fill: none\n"))
-    outcomes = run(config.load(project.root, STAGES))
+    params.write_text(text.replace("  fill: affinity\n", f"  fill: {fill}\n"))
+    return config.load(project.root, STAGES)
+
+
+@pytest.mark.parametrize(("fill", "origins"), [("none", {"ffn"}), ("mutex", {"mutex"})])
+def test_another_fill_fills_nothing_again(reference: Project, tmp_path: Path, fill: str, origins: set[str]) -> None:
+    project = another_fill(fresh(reference.root, tmp_path / "p"), fill)
+    outcomes = run(project)
     assert outcomes["flood"].computed == 0
     assert outcomes["segment"].computed == outcomes["segment"].total
     origin = pq.read_table(project.data("segment") / "supervoxel.parquet")["origin"].to_pylist()
-    assert set(origin) == {"ffn"}
+    assert set(origin) == origins
+    if fill == "mutex":
+        other = another_fill(fresh(reference.root, tmp_path / "q"), fill)
+        run(other, FROM_FLOOD[1:], ranks=2)
+        assert differing(other.root / "data", project.root / "data") == []
+        links = pq.read_table(project.data("segment") / "supervoxel_body.parquet").to_pylist()
+        link = max(links, key=lambda row: row["voxels"])
+        done = CliRunner().invoke(app, ["trace", "object", str(object_of(project, link)), "-C", str(project.root)])
+        assert done.exit_code == 0, done.output
+        assert f"filled from a seed as body {link['body']}" in " ".join(done.output.split())
+
+
+def object_of(project: Project, link: dict[str, int]) -> int:
+    rows = pq.read_table(project.data("agglomerate") / "member.parquet").to_pylist()
+    return next(row["object"] for row in rows if row["supervoxel"] == link["supervoxel"])
 
 
 def test_the_commands_know_the_pipeline(reference: Project, tmp_path: Path) -> None:

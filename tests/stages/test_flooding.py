@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import cc3d
@@ -42,6 +43,7 @@ def flooded(
     *,
     network: TruthWindow | None = None,
     fill: str = "affinity",
+    affinity: TruthAffinity | None = None,
     reverse: bool = False,
     mask: np.ndarray | None = None,
     origin: tuple[int, int, int] = (0, 0, 0),
@@ -60,7 +62,7 @@ def flooded(
     memory.run(flood_stage.STAGE, params, network or TruthWindow(), order)
     blocks = {name: getattr(params, name) for name in BLOCKS}
     own = segment_stage.SegmentParams(method="ffn", fill=fill, **blocks)  # type: ignore[arg-type]
-    memory.run(segment_stage.FLOODED, own, TruthAffinity(), order)
+    memory.run(segment_stage.FLOODED, own, affinity or TruthAffinity(), order)
     memory.run(overlap_stage.STAGE, overlap_stage.OverlapParams(block_vx=params.block_vx, depth_vx=params.apron_vx))
     memory.run(reconcile_stage.STAGE, reconcile_stage.ReconcileParams())
     memory.run(score_stage.FLOODED, score_stage.ScoreParams(block_vx=BLOCKS["block_vx"]))
@@ -138,11 +140,11 @@ def test_what_lies_beyond_the_dataset_is_its_mirror_image() -> None:
     assert set(lowest) == {40}
 
 
-@pytest.mark.parametrize("fill", ["none", "grow", "affinity"])
+@pytest.mark.parametrize("fill", ["none", "grow", "affinity", "mutex"])
 def test_what_no_body_has_is_filled_by_the_rule_chosen(fill: str) -> None:
     """The network is blind for one colour: the neurite that has it gets no body."""
     truth = tubes((16, 64, 70))
-    memory = flooded(truth, network=TruthWindow(blind=9), fill=fill)
+    memory = flooded(truth, network=TruthWindow(blind=9), fill=fill, affinity=LONG)
     bodies, supervoxels = memory.volumes["flood.bodies"], memory.volumes["segment.supervoxels"]
     unseen = truth == BLIND_TUBE
     assert unseen.sum() > 2000
@@ -157,10 +159,58 @@ def test_what_no_body_has_is_filled_by_the_rule_chosen(fill: str) -> None:
         assert ours.mean() > 0.9  # the rest is where a neighbour's body grew into a block
     else:
         assert supervoxels.all()
-        assert origins == {"ffn", "fill"}
+        assert origins == ({"ffn", "fill"} if fill == "affinity" else {"mutex"})
         pieces = cc3d.connected_components(np.where(unseen, truth, 0), connectivity=6)
         found = adapted_rand(overlap(np.where(unseen, mapped(memory, "object"), 0), pieces))
         assert found.error < 0.01
+
+
+LONG = TruthAffinity(channels=("aff_z1", "aff_y1", "aff_x1", "aff_z2", "aff_y6", "aff_x6"))
+"""Affinities that see further than the nearest voxel."""
+
+
+class Blurred(TruthWindow):
+    """Takes the colours 1 and 2 for one: what touches and differs is one to it."""
+
+    def predict(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        return super().predict(np.minimum(images, 1), masks)
+
+
+def test_long_range_affinities_cut_a_body_that_merges_two_neurites() -> None:
+    truth = tubes((16, 64, 70))
+    truth[:, 22:40, 20:22] = 51  # nothing is left between 51 and 52
+    merged, cut = (flooded(truth, network=Blurred(), fill=f, affinity=LONG) for f in ("affinity", "mutex"))
+    bodies = cut.volumes["flood.bodies"]
+    pairs = set(zip(*(a[(bodies > 0) & np.isin(truth, [51, 52])].tolist() for a in (bodies, truth)), strict=True))
+    both = {body for body, tube in pairs if tube == 51} & {body for body, tube in pairs if tube == 52}
+    assert both, "the network was to merge them"
+    inside = np.isin(bodies, list(both))
+    wrong = adapted_rand(overlap(np.where(inside, merged.volumes["segment.supervoxels"], 0), truth, ignore_seg=0))
+    right = adapted_rand(overlap(np.where(inside, cut.volumes["segment.supervoxels"], 0), truth, ignore_seg=0))
+    assert wrong.precision < 0.7
+    assert right.precision > 0.99
+    assert set(cut.tables["segment.supervoxel"]["origin"].to_pylist()) == {"mutex"}
+    objects = mapped(cut, "object")
+    pieces = cc3d.connected_components(truth, connectivity=6)
+    assert adapted_rand(overlap(np.where(truth > 0, objects, 0), pieces)).error < 0.02
+
+
+@pytest.mark.parametrize("fill", ["affinity", "mutex"])
+def test_rows_say_which_bodies_became_which_supervoxels(fill: str) -> None:
+    memory = flooded(tubes((16, 64, 70)), fill=fill, affinity=LONG)
+    bodies, supervoxels = memory.volumes["flood.bodies"], memory.volumes["segment.supervoxels"]
+    rows = memory.tables["segment.supervoxel_body"].to_pylist()
+    both = (bodies > 0) & (supervoxels > 0)
+    wanted = Counter(zip(supervoxels[both].tolist(), bodies[both].tolist(), strict=True))
+    assert {(r["supervoxel"], r["body"]): r["voxels"] for r in rows} == wanted
+    assert len(wanted) > 5
+    if fill == "affinity":
+        assert all(supervoxel == body for supervoxel, body in wanted)
+
+
+def test_a_mutex_filling_needs_affinities_that_see_far() -> None:
+    with pytest.raises(StageError, match="wants long-range affinities"):
+        flooded(tubes((16, 64, 70)), fill="mutex")
 
 
 def test_bodies_that_were_grown_together_have_no_contact() -> None:
