@@ -2,7 +2,11 @@
 
     connectome models import-ffn SHARED_DATA/ffn_fib25_checkpoint --name fib25-ffn
     connectome models import-ffn SHARED_DATA/ffn_fib25_checkpoint --name fib25-ffn-bf16 --bfloat16
-    python -m benchmarks.ffn_speed --data SHARED_DATA/fib25 --models models [--box 64,96,96] [--steps 8,12,16]
+    connectome models quantize fib25-ffn --name fib25-ffn-int8 --data fib25=SHARED_DATA/fib25
+    python -m benchmarks.ffn_speed --data SHARED_DATA/fib25 --models models [--box 80,128,128]
+        [--ways fib25-ffn-bf16:8,fib25-ffn-int8:8,fib25-ffn-int8:12]
+
+A way is a model and a step in voxels.
 
 One box of FIB-25, each way in a process of its own, timed from start to end with loading. The loop is that of
 `tests.kernels.flood_reference`, which the tests hold the engine against: seeds, moves and rules as published, on the
@@ -33,7 +37,8 @@ from connectome_db.stages import flood
 from tests.kernels.flood_reference import one_after_the_other
 from tests.stages.memory import Memory
 
-FULL, HALF = "fib25-ffn", "fib25-ffn-bf16"
+FULL = "fib25-ffn"
+WAYS = "fib25-ffn-bf16:8,fib25-ffn-int8:8,fib25-ffn-int8:12,fib25-ffn-int8:16"
 
 
 def triple(text: str) -> tuple[int, int, int]:
@@ -83,8 +88,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
-    parser.add_argument("--box", type=triple, default=(64, 96, 96))
-    parser.add_argument("--steps", default="8,12,16")
+    parser.add_argument("--box", type=triple, default=(80, 128, 128))
+    parser.add_argument("--ways", default=WAYS)
     parser.add_argument("--way", help="what a process of its own does")
     a = parser.parse_args()
     if a.way:
@@ -101,7 +106,7 @@ def main() -> None:
         print(json.dumps({"moves": moves, **scores}))
         return
     first = None
-    ways = ["loop", *(f"{HALF}:{step}" for step in a.steps.split(","))]
+    ways = ["loop", *a.ways.split(",")]
     print(f"{'way':24} {'s':>7} {'moves':>6} {'moves/s':>8} {'voxels/s':>9} {'ratio':>6} coverage covered    all")
     for way in ways:
         start = time.perf_counter()

@@ -1,10 +1,14 @@
 """What a segmentation costs and how good it is: methods side by side on held-out parts of real volumes.
 
     python -m benchmarks.segmentation --data SHARED_DATA --out segmentation.png [--only fib25|ac3]
-        [--model fib25=FOLDER ...] [--labels fib25=FILE.npz ...] [--crop 512] [--default]
+        [--model fib25=FOLDER ...] [--flood fib25=FOLDER[:STEP] ...] [--labels fib25=FILE.npz ...]
+        [--crop 512] [--default]
 
 Held-out parts: `fib25` z 100-139 and `ac3` z 28-39, of both the middle `--crop` voxels of y and x; what comes before is
 what the networks learnt from. `--model` adds a network (its folder), such as one that learnt shape descriptors.
+`--flood` adds a flood-filling network, with another step from window to window if STEP (voxels in y and x, less in z as
+the network's own step is) is given: its bodies alone, joined across blocks, and together with the last affinity network
+by `segment.fill` "mutex", both with default parameters.
 `--labels` adds labels made elsewhere for exactly the held-out part: an .npz of `labels` (z, y, x; 0 = nothing),
 `flops` (of the whole part), `seconds` (CPU seconds; 0 = not measured) and `name`.
 
@@ -38,10 +42,11 @@ from connectome_db.kernels.metrics import adapted_rand, overlap, variation_of_in
 from connectome_db.networks.architecture import flops_per_voxel
 from connectome_db.networks.datasets import TrainingVolume, load_split
 from connectome_db.networks.evaluate import connected_pieces
+from connectome_db.networks.ffn import FloodNetwork, flops_per_move, load_ffn
 from connectome_db.networks.inference import Network, load_network
 from connectome_db.networks.registry import find_model
 from connectome_db.spec import NM3
-from connectome_db.stages import agglomerate, reconcile, score, segment
+from connectome_db.stages import agglomerate, flood, reconcile, score, segment
 from connectome_db.stages import overlap as faces
 from tests.stages.memory import Memory
 
@@ -223,6 +228,74 @@ def rows_of(dataset: str, name: str, folder: Path, train: Part | None, test: Par
             )
 
 
+@dataclass
+class Asked:
+    """A flood-filling network that counts its windows and CPU seconds."""
+
+    network: FloodNetwork
+    moves: int = 0
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.model_id, self.batch = self.network.model_id, self.network.batch
+        self.fov_vx, self.deltas_vx = self.network.fov_vx, self.network.deltas_vx
+
+    def predict(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        start = time.process_time()
+        answer = self.network.predict(images, masks)
+        self.seconds += time.process_time() - start
+        self.moves += len(images)
+        return answer
+
+
+def flooded_rows(dataset: str, given: str, affinity: Path, test: Part) -> Iterable[Row]:
+    """Bodies of a flood-filling network alone, and with an affinity network."""
+    folder, _, step = given.partition(":")
+    network, own = Asked(load_ffn(Path(folder))), Charged(load_network(affinity))
+    wide = network.deltas_vx
+    if step:
+        wide = tuple(max(1, round(n * int(step) / wide[2])) if n else 0 for n in wide)
+    block, halo, apron = BLOCKS[dataset]
+    memory = Memory(
+        test.voxel_nm,
+        {"render.image": test.image, "mask.mask": np.zeros(test.image.shape, np.uint8)},
+        Box((0, 0, 0), test.image.shape),
+    )
+    blocks = {"block_vx": block, "halo_vx": halo, "apron_vx": apron}
+    start = time.process_time()
+    memory.run(flood.STAGE, flood.FloodParams(step_vx=wide, **blocks), network)
+    flooding = time.process_time() - start
+    flops = network.moves * flops_per_move(network.network.config) / test.image.size
+    setting = f"step {', '.join(map(str, wide))}"
+    print(f"  {network.moves} windows, {flooding:.0f} CPU s", flush=True)
+    for fill in ("none", "mutex"):
+        start = time.process_time()
+        memory.run(segment.FLOODED, segment.SegmentParams(method="ffn", fill=fill, **blocks), own)
+        memory.run(faces.STAGE, faces.OverlapParams(block_vx=block, depth_vx=apron))
+        memory.run(reconcile.STAGE, reconcile.ReconcileParams())
+        memory.run(score.FLOODED, score.ScoreParams(block_vx=block))
+        spent = time.process_time() - start
+        table, column, name = "reconcile.fragment", "fragment", f"{Path(folder).name}, bodies"
+        asked = network.seconds
+        if fill == "mutex":
+            start = time.process_time()
+            memory.run(agglomerate.STAGE, agglomerate.AgglomerateParams())
+            spent += time.process_time() - start
+            table, column, name = "agglomerate.member", "object", f"{Path(folder).name} + {affinity.name} + mutex"
+            seconds, voxels = own.paid()
+            asked += seconds
+            flops += flops_per_voxel(own.network.config) * voxels / test.image.size
+        else:
+            own.paid()
+        rows = memory.tables[table].sort_by("supervoxel")
+        labels = memory.volumes["segment.supervoxels"]
+        inside = labels != 0
+        out = np.zeros(labels.shape, np.uint64)
+        out[inside] = rows[column].to_numpy()[np.searchsorted(rows["supervoxel"].to_numpy(), labels[inside])]
+        rates = (test.image.size / asked, test.image.size / (flooding + spent))
+        yield Row(dataset, name, setting, flops / 1e6, *rates, scored(out, test.truth))
+
+
 def made_elsewhere(dataset: str, path: Path, test: Part) -> Row:
     with np.load(path, allow_pickle=False) as stored:
         labels, flops, seconds = stored["labels"], float(stored["flops"]), float(stored["seconds"])
@@ -251,6 +324,11 @@ def compare(dataset: str, options: argparse.Namespace) -> list[Row]:
             labels = file["ffn_published"][-sections:]
         rows.append(Row(dataset, "FFN as published", "", FFN_FLOPS / 1e6, np.nan, np.nan, scored(labels, test.truth)))
         tell(rows[-1])
+    for given, _, told in (text.partition("=") for text in options.flood):
+        if given == dataset:
+            for row in flooded_rows(dataset, told, models[-1][1], test):
+                tell(row)
+                rows.append(row)
     for given, _, path in (text.partition("=") for text in options.labels):
         if given == dataset:
             rows.append(made_elsewhere(dataset, Path(path), test))
@@ -281,10 +359,10 @@ def draw(rows: list[Row], path: Path) -> None:
                 x = row.mflop if i < 2 else row.total_vps / 1e3
                 y = row.score.rand_all if i % 2 == 0 else row.score.split + row.score.merge
                 colour = f"C{names.index(row.name) % 10}"
-                default = row.setting == "default"
+                default, chosen = row.setting == "default", "chosen" in row.setting
                 panel.plot(
                     x, y, "o", color=colour, markerfacecolor="white" if default else colour, markersize=8,
-                    label=row.name + (", default" if default else ", chosen on training part" if row.setting else ""),
+                    label=row.name + (", default" if default else ", chosen on training part" if chosen else ""),
                 )  # fmt: skip
             panel.set(
                 xscale="log",
@@ -308,6 +386,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("segmentation.png"))
     parser.add_argument("--only", choices=tuple(BLOCKS))
     parser.add_argument("--model", action="append", default=[], metavar="DATASET=FOLDER")
+    parser.add_argument("--flood", action="append", default=[], metavar="DATASET=FOLDER[:STEP]")
     parser.add_argument("--labels", action="append", default=[], metavar="DATASET=FILE.npz")
     parser.add_argument("--crop", type=int, default=512)
     parser.add_argument("--default", action="store_true")

@@ -63,7 +63,7 @@ def test_bundled_models_have_cards_and_fit_in_git():
     assert {p.name for p in folders} >= {"phantom-affinity", "phantom-cleft", "ac3-affinity", "ac3-cleft"}
     for folder in folders:
         card = registry.read_card(folder)
-        assert (folder / registry.WEIGHTS).stat().st_size <= 2 * 1024 * 1024
+        assert (folder / registry.WEIGHTS).stat().st_size <= 5_000_000
         wanted = {"task", "training_data", "training", "seed", "steps", "source", "code", "scores_on_held_out_data"}
         assert wanted <= set(card), folder.name
         assert card["model_id"] == registry.model_id(folder)
