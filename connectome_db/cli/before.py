@@ -37,7 +37,7 @@ def plan(
         list[str] | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="Instead: what flood-filling --voxels costs on laptop, h200, argonne-a100, or a machine of a YAML "
+            help="Instead: what flood-filling --voxels costs on laptop, h100, h200, argonne-a100, or a YAML "
             "file. Repeat to compare.",
         ),
     ] = None,

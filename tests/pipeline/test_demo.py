@@ -46,7 +46,7 @@ def here(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     root = tmp_path_factory.mktemp("demo") / "demo"
-    done = connectome("demo", str(root), "--ranks", "2")
+    done = connectome("demo", str(root))
     assert done.returncode == 0, done.stderr[-3000:]
     return root, done.stdout
 

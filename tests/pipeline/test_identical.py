@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from connectome_db import config, newproject, runner
+from connectome_db import config, executors, newproject, runner
 from connectome_db.errors import ConfigError
 from connectome_db.finish import finish
 from connectome_db.stages.pipeline import STAGES
@@ -38,15 +39,31 @@ def test_the_reference_has_everything(done):
     assert len(pq.read_table(done.data("segment") / "units.parquet")) >= 8
 
 
-@pytest.mark.parametrize(
-    "how",
-    [{"ranks": 2}, {"ranks": 4}, {"ranks": 2, "executor": "dask"}],
-    ids=["mpi-2", "mpi-4", "dask-2"],
-)
-def test_ranks_and_executors(done, template, tmp_path, how):
+def test_two_ranks(done, template, tmp_path):
+    """As users run it: ranks start anew for every stage."""
     project = copy_of(template, tmp_path / "p")
-    run_stages(project, **how)
+    run_stages(project, ranks=2)
     assert differing(project.root / "data", done.root / "data") == []
+
+
+def test_four_ranks(done, template, tmp_path):
+    """Four workers in one job over all stages."""
+    project = copy_of(template, tmp_path / "p")
+    code = executors.start_ranks(["mpiexec", "-n", "5"], ["-m", "tests.pipeline.one_job", str(project.root)], "")
+    assert code == 0
+    executed = json.loads((project.root / "executors.json").read_text())
+    assert {name for name, executor in executed.items() if executor == "mpi"} >= {"match", "segment", "synapses"}
+    assert set(executed) == {stage.name for stage in STAGES}
+    assert differing(project.root / "data", done.root / "data") == []
+
+
+def test_dask(done, template, tmp_path):
+    """Up to the first stage with a network: that workers of Dask share units, and what they hand over, is all alike."""
+    project = copy_of(template, tmp_path / "p")
+    names = [stage.name for stage in STAGES]
+    for name in names[: names.index("segment") + 1]:
+        finish(*runner.run_units(project, name, ranks=2, executor="dask"))
+        assert differing(project.data(name), done.data(name)) == []
 
 
 def test_parts_out_of_order(done, template, tmp_path):

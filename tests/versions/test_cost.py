@@ -168,7 +168,7 @@ def test_numbers_for_people() -> None:
 
 
 def test_every_shipped_machine_says_where_its_numbers_are_from() -> None:
-    assert shipped() == ["argonne-a100", "h200", "laptop"]
+    assert shipped() == ["argonne-a100", "h100", "h200", "laptop"]
     for name in shipped():
         machine = read_machine(name)
         assert machine.name == name
