@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -16,6 +17,8 @@ Bool = npt.NDArray[np.bool_]
 
 cv2.setNumThreads(1)
 
+_REMEMBERED = 8
+"""Sections whose features are kept, of a few MB each."""
 _MOST_FEATURES = 2000
 _RATIO = 0.92
 
@@ -70,7 +73,23 @@ def coarse_map(
 
 
 def _features(image: U8, valid: Bool, smooth_px: float) -> tuple[F64, npt.NDArray[np.float32]]:
-    """Positions (N, 2) as (y, x) and root-SIFT descriptors (N, 128) (Arandjelovic and Zisserman 2012)."""
+    """Positions (N, 2) as (y, x) and root-SIFT descriptors (N, 128) (Arandjelovic and Zisserman 2012); read-only."""
+    return _features_of(image.tobytes(), valid.tobytes(), image.shape, smooth_px)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _features_of(
+    grey: bytes, covered: bytes, shape: tuple[int, ...], smooth_px: float
+) -> tuple[F64, npt.NDArray[np.float32]]:
+    """The same, remembered: a section is in several pairs, which come one soon after the other."""
+    image = np.frombuffer(grey, np.uint8).reshape(shape)
+    valid = np.frombuffer(covered, np.bool_).reshape(shape)
+    where, descriptors = _detect(image, valid, smooth_px)
+    where.flags.writeable = descriptors.flags.writeable = False
+    return where, descriptors
+
+
+def _detect(image: U8, valid: Bool, smooth_px: float) -> tuple[F64, npt.NDArray[np.float32]]:
     even = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(8, 8)).apply(cv2.GaussianBlur(image, (0, 0), smooth_px))
     inner = cv2.erode(valid.astype(np.uint8), np.ones((17, 17), np.uint8), borderValue=0)
     sift = cv2.SIFT_create(nfeatures=_MOST_FEATURES, contrastThreshold=0.02, sigma=2.0)  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from connectome_db.kernels import features
 from connectome_db.kernels.border import valid_box, valid_mask
 from connectome_db.kernels.correlate import bandpass, masked_ncc, phase_correlation, refine_shift, translate
 from connectome_db.kernels.features import coarse_map
@@ -123,6 +124,24 @@ def test_coarse_map_finds_a_turn() -> None:
     points = np.asarray([(50.0, 60.0), (300.0, 200.0)])
     wanted = (turn[:, :2] @ points[:, ::-1].T).T + turn[:, 2]
     np.testing.assert_allclose(points @ found.linear.T + found.shift_px, wanted[:, ::-1], atol=0.5)
+
+
+def test_features_of_a_section_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is in several pairs; another mask or smoothing is another question."""
+    asked = []
+    detect = features._detect
+    monkeypatch.setattr(features, "_detect", lambda *of: asked.append(of) or detect(*of))
+    features._features_of.cache_clear()
+    a, b, c = (np.random.default_rng(n).integers(0, 255, (120, 130), dtype=np.uint8) for n in range(3))
+    how = {"tolerance_px": 3.0, "min_inliers": 12, "max_strain": 0.1, "smooth_px": 1.0}
+    first = coarse_map(a, b, a >= 0, b >= 0, **how)
+    coarse_map(a, c, a >= 0, c >= 0, **how)
+    assert len(asked) == 3
+    assert repr(coarse_map(a, b, a >= 0, b >= 0, **how)) == repr(first)
+    assert len(asked) == 3
+    coarse_map(a, b, a > 99, b >= 0, **how)
+    coarse_map(a, b, a >= 0, b >= 0, **(how | {"smooth_px": 1.5}))
+    assert len(asked) == 6
 
 
 def test_coarse_map_says_when_it_found_nothing() -> None:
