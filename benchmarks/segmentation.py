@@ -55,6 +55,8 @@ BLOCKS: dict[str, tuple[Vec3, Vec3, Vec3]] = {
     "ac3": ((16, 128, 128), (4, 32, 32), (2, 8, 8)),
 }
 """Core, halo and apron (z, y, x) in voxels: AC3's are the stages' defaults, FIB-25's suit cubic voxels."""
+FLOOD_BLOCK = 256
+"""Core (y, x) of a block where a flood-filling network fills, whose halo costs more."""
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(6, 21))
 REPULSIONS = (1.0, 1.2, 1.5, 3.0)
 FFN_FLOPS = 45.8e9 / 550
@@ -255,7 +257,8 @@ def flooded_rows(dataset: str, given: str, affinity: Path, test: Part) -> Iterab
     wide = network.deltas_vx
     if step:
         wide = tuple(max(1, round(n * int(step) / wide[2])) if n else 0 for n in wide)
-    block, halo, apron = BLOCKS[dataset]
+    (depth, _, _), halo, apron = BLOCKS[dataset]
+    block = (depth, FLOOD_BLOCK, FLOOD_BLOCK)
     memory = Memory(
         test.voxel_nm,
         {"render.image": test.image, "mask.mask": np.zeros(test.image.shape, np.uint8)},
