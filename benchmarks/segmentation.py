@@ -34,8 +34,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from connectome_db.geometry import Box, Vec3
 from connectome_db.kernels.metrics import adapted_rand, overlap, variation_of_information
@@ -353,6 +355,7 @@ def draw(rows: list[Row], path: Path) -> None:
     """Adapted Rand error and variation of information (all voxels) against operations per voxel and speed."""
     datasets = list(dict.fromkeys(row.dataset for row in rows))
     names = list(dict.fromkeys(row.name for row in rows))
+    colours = [colormaps["tab20"](k) for k in (*range(0, 20, 2), *range(1, 20, 2))]
     figure = Figure(figsize=(16, 3.8 * len(datasets) + 0.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(datasets), 4, squeeze=False)
@@ -361,7 +364,7 @@ def draw(rows: list[Row], path: Path) -> None:
             for row in (r for r in rows if r.dataset == dataset):
                 x = row.mflop if i < 2 else row.total_vps / 1e3
                 y = row.score.rand_all if i % 2 == 0 else row.score.split + row.score.merge
-                colour = f"C{names.index(row.name) % 10}"
+                colour = colours[names.index(row.name) % len(colours)]
                 default, chosen = row.setting == "default", "chosen" in row.setting
                 panel.plot(
                     x, y, "o", color=colour, markerfacecolor="white" if default else colour, markersize=8,
@@ -374,6 +377,7 @@ def draw(rows: list[Row], path: Path) -> None:
                 xlabel="MFLOP per voxel" if i < 2 else "10³ voxels per CPU second, all stages",
                 ylabel="adapted Rand error" if i % 2 == 0 else "variation of information (bits)",
             )
+            panel.xaxis.set_minor_formatter(NullFormatter())  # numbers between the powers of ten run into each other
             panel.grid(alpha=0.3)
     handles = {}
     for panel in axes[:, 0]:
