@@ -163,18 +163,16 @@ def test_another_fill_fills_nothing_again(reference: Project, tmp_path: Path, fi
     assert set(origin) == origins
     if fill == "mutex":
         other = another_fill(fresh(reference.root, tmp_path / "q"), fill)
-        run(other, FROM_FLOOD[1:], ranks=2)
-        assert differing(other.root / "data", project.root / "data") == []
-        links = pq.read_table(project.data("segment") / "supervoxel_body.parquet").to_pylist()
-        link = max(links, key=lambda row: row["voxels"])
-        done = CliRunner().invoke(app, ["trace", "object", str(object_of(project, link)), "-C", str(project.root)])
+        run(other, ("segment",), ranks=2)
+        assert differing(other.data("segment"), project.data("segment")) == []
+        body = max(pq.read_table(project.data("flood") / "flood_body.parquet").to_pylist(), key=lambda r: r["size_vx"])
+        seed = [str(body[f"seed_{axis}_vx"]) for axis in "zyx"]
+        done = CliRunner().invoke(app, ["trace", "voxel", *seed, "-C", str(project.root)])
         assert done.exit_code == 0, done.output
-        assert f"filled from a seed as body {link['body']}" in " ".join(done.output.split())
-
-
-def object_of(project: Project, link: dict[str, int]) -> int:
-    rows = pq.read_table(project.data("agglomerate") / "member.parquet").to_pylist()
-    return next(row["object"] for row in rows if row["supervoxel"] == link["supervoxel"])
+        lineage = " ".join(done.output.split())
+        assert "origin mutex" in lineage
+        assert f"filled from a seed as body {body['body']}" in lineage
+        assert "shared_vx" in lineage
 
 
 def test_the_commands_know_the_pipeline(reference: Project, tmp_path: Path) -> None:
