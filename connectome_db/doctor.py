@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -36,6 +37,21 @@ class Check:
 def _python() -> Check:
     ok = sys.version_info >= (3, 11)
     return Check("Python", ok, platform.python_version(), "Python 3.11 or newer is needed")
+
+
+def _compiled() -> Check:
+    """Not an error: everything works, slowly. Images often set the variable, and pip leaves modules as they are."""
+    import numpy as np  # noqa: PLC0415 - any package would do
+
+    kept = Path(importlib.util.cache_from_source(np.__file__)).is_file()
+    if kept or not sys.dont_write_bytecode:
+        return Check("compiled modules", True, "are kept")
+    return Check(
+        "compiled modules",
+        True,
+        "PYTHONDONTWRITEBYTECODE forbids to keep them, so every process of every stage and rank starts seconds later: "
+        f"unset it, or run once `python -m compileall -q {sys.prefix}`",
+    )
 
 
 def _packages() -> Check:
@@ -117,6 +133,7 @@ def _machine() -> Check:
 def check_all(folder: Path) -> list[Check]:
     """All checks; `folder` is where a project is or would be."""
     checks: list[Callable[[], Check]] = [
-        _python, _packages, _mpi, _tensorflow, _dvc, _git, _machine, lambda: _disk(folder), lambda: _links(folder),
+        _python, _compiled, _packages, _mpi, _tensorflow, _dvc, _git, _machine,
+        lambda: _disk(folder), lambda: _links(folder),
     ]  # fmt: skip
     return [check() for check in checks]
