@@ -58,12 +58,10 @@ def test_four_ranks(done, template, tmp_path):
 
 
 def test_dask(done, template, tmp_path):
-    """Up to the first stage with a network: that workers of Dask share units, and what they hand over, is all alike."""
+    """Two workers of Dask."""
     project = copy_of(template, tmp_path / "p")
-    names = [stage.name for stage in STAGES]
-    for name in names[: names.index("segment") + 1]:
-        finish(*runner.run_units(project, name, ranks=2, executor="dask"))
-        assert differing(project.data(name), done.data(name)) == []
+    run_stages(project, ranks=2, executor="dask")
+    assert differing(project.root / "data", done.root / "data") == []
 
 
 def test_parts_out_of_order(done, template, tmp_path):
