@@ -208,6 +208,37 @@ def test_rows_say_which_bodies_became_which_supervoxels(fill: str) -> None:
         assert all(supervoxel == body for supervoxel, body in wanted)
 
 
+class Vague(TruthAffinity):
+    """Says nothing: neighbours may be one object or not, and nothing keeps them apart."""
+
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        near = [0.5 if name.endswith("1") else 1.0 for name in self.channels]
+        return np.ones((len(near), *image.shape), np.float32) * np.array(near, np.float32)[:, None, None, None]
+
+
+def test_a_body_holds_together_beyond_its_block_too() -> None:
+    """By affinities alone nothing would be joined across a face, where a neighbour has other bodies."""
+    truth = tubes((16, 64, 142))
+    memory = flooded(truth, fill="mutex", affinity=Vague(channels=LONG.channels))
+    bodies = memory.volumes["flood.bodies"]
+    joined = np.where(bodies > 0, mapped(memory, "fragment"), 0)
+    pieces = cc3d.connected_components(truth, connectivity=6)
+    assert adapted_rand(overlap(bodies, pieces, ignore_seg=0)).error > 0.02  # each block has its own
+    assert adapted_rand(overlap(joined, pieces, ignore_seg=0)).error < 0.005
+
+
+def test_contacts_of_a_mutex_filling_are_all_counted() -> None:
+    """No body was grown there, whatever numbers supervoxels and bodies have."""
+    memory = flooded(tubes((16, 64, 142)), fill="mutex", affinity=LONG)
+    labels = memory.volumes["segment.supervoxels"]
+    faces = 0
+    for axis in range(3):
+        a, b = np.moveaxis(labels, axis, 0)[1:], np.moveaxis(labels, axis, 0)[:-1]
+        faces += int(((a != b) & (a > 0) & (b > 0)).sum())
+    assert faces > 1000
+    assert sum(memory.tables["score.contact"]["faces"].to_pylist()) == faces
+
+
 def test_a_mutex_filling_needs_affinities_that_see_far() -> None:
     with pytest.raises(StageError, match="wants long-range affinities"):
         flooded(tubes((16, 64, 70)), fill="mutex")
