@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 # Test files are shared out over this many processes; JOBS=0 runs them in one.
 JOBS ?= 2
 STAMP := $(VENV)/.installed
-# Images often forbid Python to keep compiled modules. Every process would then compile over a thousand of them anew, for
-# seconds: most of the time of `make test`. An empty value allows it.
+# Images often forbid Python to keep compiled modules. Every process would then compile over a thousand of them anew, which
+# takes seconds. An empty value allows it.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test lint style types bench docs setup clean

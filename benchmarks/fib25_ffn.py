@@ -3,7 +3,7 @@
     connectome models import-ffn SHARED_DATA/ffn_fib25_checkpoint --name fib25-ffn --bfloat16
     python -m benchmarks.fib25_ffn --data SHARED_DATA/fib25 --model models/fib25-ffn --out FOLDER
         [--block 140,125,125] [--halo 16,16,16] [--step 0] [--sections 140] [--affinity fib25-lsd]
-        [--fills none,affinity,mutex] [--accept-share 0.7]
+        [--fills none,affinity,mutex,alone] [--repulsion 2] [--accept-share 0.7]
 
 The stages' own plan and compute, unit by unit; a unit of `flood` that was made is kept in FOLDER and not made again, so
 the run can be stopped and go on. Two results are scored: the bodies, joined across blocks by `overlap` and `reconcile`
@@ -42,6 +42,8 @@ from tests.stages.memory import Memory
 VOXEL_NM = (10.0, 10.0, 10.0)
 LEARNT = 100
 """Sections that affinity networks have learnt from."""
+ALONE = "alone"
+"""Among the fills: no bodies at all, the mutex watershed of the affinity network."""
 THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 
 
@@ -96,16 +98,6 @@ def tell(name: str, labels: np.ndarray, truth: np.ndarray, pieces: np.ndarray) -
     return out
 
 
-def mapped(memory: Memory, table: str, column: str) -> np.ndarray:
-    rows = memory.tables[table].sort_by("supervoxel")
-    names, owner = rows["supervoxel"].to_numpy(), rows[column].to_numpy()
-    labels = memory.volumes["segment.supervoxels"]
-    inside = labels != 0
-    out = np.zeros(labels.shape, np.uint64)
-    out[inside] = owner[np.searchsorted(names, labels[inside])]
-    return out
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -119,7 +111,7 @@ def main() -> None:
     parser.add_argument("--order", default="forward")
     parser.add_argument("--raw", action="store_true", help="grey levels as they are, not those of `render`")
     parser.add_argument("--affinity", default="fib25-lsd")
-    parser.add_argument("--fills", default="none,affinity,mutex")
+    parser.add_argument("--fills", default="none,affinity,mutex,alone")
     parser.add_argument("--repulsion", type=float, default=segment.SegmentParams().mutex_repulsion)
     parser.add_argument("--accept-share", type=float, default=faces.OverlapParams().accept_share)
     parser.add_argument("--batch", type=int, default=1)
@@ -148,8 +140,9 @@ def main() -> None:
           f"{image.size / moves:.0f} a move", flush=True)  # fmt: skip
     affinity = load_network(find_model(Path(a.affinity).name, [Path(a.affinity).parent, BUNDLED]))
     for fill in a.fills.split(","):
-        params = segment.SegmentParams(method="ffn", fill=fill, mutex_repulsion=a.repulsion, **blocks)
-        memory.run(segment.FLOODED, params, affinity)
+        own = {"method": "mutex"} if fill == ALONE else {"method": "ffn", "fill": fill}
+        params = segment.SegmentParams(mutex_repulsion=a.repulsion, **own, **blocks)
+        memory.run(segment.STAGE if fill == ALONE else segment.FLOODED, params, affinity)
         share = faces.OverlapParams(block_vx=a.block, depth_vx=a.apron, accept_share=a.accept_share)
         objects_of(memory, fill, share, truth, pieces)
 
@@ -161,11 +154,11 @@ def objects_of(memory: Memory, fill: str, share: faces.OverlapParams, truth: np.
     best: tuple[float, float, float] | None = None
     memory.run(faces.STAGE, share)
     memory.run(reconcile.STAGE, reconcile.ReconcileParams())
-    tell(f"fill {fill}, reconciled", mapped(memory, "reconcile.fragment", "fragment"), truth, pieces)
-    memory.run(score.FLOODED, score.ScoreParams(block_vx=share.block_vx))
+    tell(f"fill {fill}, reconciled", memory.owners("reconcile.fragment", "fragment"), truth, pieces)
+    memory.run(score.STAGE if fill == ALONE else score.FLOODED, score.ScoreParams(block_vx=share.block_vx))
     for threshold in THRESHOLDS:
         memory.run(agglomerate.STAGE, agglomerate.AgglomerateParams(threshold=threshold))
-        objects = mapped(memory, "agglomerate.member", "object")
+        objects = memory.owners("agglomerate.member", "object")
         tell(f"fill {fill}, agglomerated at {threshold}", objects, truth, pieces)
         if later is not None:
             cut = ((objects[:split], truth[:split]), (objects[split:], later))

@@ -61,7 +61,7 @@ def quantize(
     folder: Annotated[Path, typer.Option(help="Where models are kept.")] = Path("models"),
     windows: Annotated[int, typer.Option(min=1, help="Windows that ranges are taken from, and cost.")] = 64,
 ) -> None:
-    """Make a flood-filling network that computes in 8 bits, twice as fast on a CPU, and measure what that costs.
+    """Make a flood-filling network that computes in 8 bits, about twice as fast on a CPU, and measure what that costs.
 
     What its convolutions see is measured on the training part of the data, the cost on the held-out part.
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.segmentation import Charged, Part, Row, Score, draw, made_elsewhere, scored
+from benchmarks.segmentation import Charged, Part, made_elsewhere
+from benchmarks.segmentation_rows import Row, Score, draw, scored
 from tests.stages.truth_network import TruthAffinity
 
 

@@ -15,6 +15,7 @@ from connectome_db.cli.main import app
 from connectome_db.errors import ConfigError
 from connectome_db.kernels.flood import flood
 from connectome_db.kernels.flood_types import FloodOptions
+from connectome_db.networks import ffn_int8
 from connectome_db.networks.datasets import TrainingVolume
 from connectome_db.networks.ffn import FFNConfig, build_ffn, load_ffn, read_config, write_ffn
 from connectome_db.networks.ffn_command import default_ffn_training
@@ -99,13 +100,18 @@ def test_the_answer_is_that_of_whole_numbers(quantized: Path, original: Path) ->
         assert off.mean() < 0.1 * np.abs(exact[k] - wanted).mean()
 
 
-def test_rows_are_the_same_in_every_batch_and_fill_alike(quantized: Path) -> None:
+def test_rows_are_the_same_for_every_batch_and_threads_and_fill_alike(
+    quantized: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images, masks = windows(8)
     all_at_once = load_ffn(quantized, batch=8).predict(images, masks)
     for batch in (1, 2, 4):
         network = load_ffn(quantized, batch=batch)
         parts = [network.predict(images[i : i + batch], masks[i : i + batch]) for i in range(0, 8, batch)]
         assert np.concatenate(parts).tobytes() == all_at_once.tobytes()
+    for threads in (1, 3):
+        monkeypatch.setattr(ffn_int8, "PREDICTION_THREADS", threads)
+        assert load_ffn(quantized, batch=8).predict(images, masks).tobytes() == all_at_once.tobytes()
     image = np.random.default_rng(2).integers(0, 256, (12, 30, 30), dtype=np.uint8)
     seeds = np.argwhere(np.ones((3, 5, 5), bool)) * (3, 5, 5) + (3, 5, 5)
     options = FloodOptions(min_segment_vx=5, max_moves=15)

@@ -59,6 +59,13 @@ class Memory:
                     [("unit", "ascending"), *((k, "ascending") for k in o.table.key)]
                 )
 
+    def owners(self, table: str, column: str) -> np.ndarray:
+        """The volume of supervoxels with each replaced by `column` of its row in `table`; 0 stays 0."""
+        rows, volume = self.tables[table].sort_by("supervoxel"), self.volumes["segment.supervoxels"]
+        out, inside = np.zeros(volume.shape, np.uint64), volume > 0
+        out[inside] = rows[column].to_numpy()[np.searchsorted(rows["supervoxel"].to_numpy(), volume[inside])]
+        return out
+
     def _block(self, unit: Any, params: Params, network: Network | None) -> Block[Any]:
         arrays, boxes, tables = {}, {}, {}
         for name, box in unit.reads:

@@ -66,12 +66,7 @@ def reconstruct(
 
 def mapped(memory: Memory, column: str) -> np.ndarray:
     """The volume of supervoxels with each replaced by its fragment or object."""
-    member = memory.tables["agglomerate.member"].sort_by("supervoxel")
-    volume = memory.volumes["segment.supervoxels"]
-    out = np.zeros_like(volume)
-    at = np.searchsorted(member["supervoxel"].to_numpy(), volume[volume > 0])
-    out[volume > 0] = member[column].to_numpy()[at]
-    return out
+    return memory.owners("agglomerate.member", column)
 
 
 @pytest.fixture(scope="module")
