@@ -3,13 +3,14 @@
     connectome models import-ffn SHARED_DATA/ffn_fib25_checkpoint --name fib25-ffn --bfloat16
     python -m benchmarks.fib25_ffn --data SHARED_DATA/fib25 --model models/fib25-ffn --out FOLDER
         [--block 140,125,125] [--halo 16,16,16] [--step 0] [--sections 140] [--affinity fib25-lsd]
-        [--fills none,affinity,mutex,alone] [--repulsion 2] [--accept-share 0.7]
+        [--fills none,affinity,mutex,alone] [--repulsion 2] [--accept-share 0.7] [--resegmented 0,0.5]
 
-The stages' own plan and compute, unit by unit; a unit of `flood` that was made is kept in FOLDER and not made again, so
-the run can be stopped and go on. Two results are scored: the bodies, joined across blocks by `overlap` and `reconcile`
-(voxels without a body are not counted: "covered"), and the objects after filling and `agglomerate` (all voxels). Truth
-is taken as it is, and by its connected pieces in the volume: what the cut parts cannot be joined by anyone. Affinity
-networks learnt on z 0-99: the threshold that is best there is also told for z 100-139 alone, by pieces.
+The stages' own plan and compute, unit by unit; a unit of `flood` or `resegment` that was made is kept in FOLDER and not
+made again, so the run can be stopped and go on. Two results are scored: the bodies, joined across blocks by `overlap`
+and `reconcile` (voxels without a body are not counted: "covered"), and the objects after filling and `agglomerate` (all
+voxels), with each weight of what `resegment` found. Truth is taken as it is, and by its connected pieces in the volume:
+what the cut parts cannot be joined by anyone. Affinity networks learnt on z 0-99: the threshold that is best there is
+also told for z 100-139 alone, by pieces.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from connectome_db.networks.evaluate import connected_pieces
 from connectome_db.networks.ffn import load_ffn
 from connectome_db.networks.inference import load_network
 from connectome_db.networks.registry import BUNDLED, find_model
-from connectome_db.spec import Rows
-from connectome_db.stages import agglomerate, flood, reconcile, score, segment
+from connectome_db.spec import Rows, Stage
+from connectome_db.stages import agglomerate, flood, reconcile, resegment, score, segment
 from connectome_db.stages import overlap as faces
 from tests.stages.memory import Memory
 
@@ -49,35 +50,48 @@ THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 
 @dataclass
 class Kept:
-    """`flood`, whose units are kept in a folder."""
+    """A stage that asks the flood-filling network, whose units are kept in a folder."""
 
+    stage: Stage[Any]
     folder: Path
+    moves: tuple[str, ...]
+    """Columns of its rows that count windows."""
     found: list[dict[str, Any]] = field(default_factory=list)
+
+    def run(self, memory: Memory, params: Any, network: Any) -> None:
+        """Run it, and say what it cost."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        memory.run(replace(self.stage, compute=self.compute), params, network)
+        seconds, moves = sum(f["seconds"] for f in self.found), sum(f["moves"] for f in self.found)
+        voxels = int(np.prod(memory.bounds.shape))
+        print(f"{self.stage.name}: {moves} moves, {seconds:.0f} s, {voxels / seconds:.0f} voxels of box a second, "
+              f"{voxels / max(moves, 1):.0f} a move", flush=True)  # fmt: skip
 
     def compute(self, block: Any) -> Any:
         path = self.folder / str(block.unit.code)
+        volumes = [o.name for o in self.stage.outputs if not isinstance(o, Rows)]
+        tables = {o.name: o.table.arrow() for o in self.stage.outputs if isinstance(o, Rows)}
         if not path.exists():
             start = time.perf_counter()
-            result = flood.compute(block)
+            result = self.stage.compute(block)
             seconds = time.perf_counter() - start
-            moves = int(np.sum(result["flood_object"]["moves"].to_numpy()))
+            counts = [
+                t[c].to_numpy().sum() for t in (result[n] for n in tables) for c in self.moves if c in t.schema.names
+            ]
+            moves = int(sum(counts))
             partial = path.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            np.save(partial / "bodies.npy", result["bodies"])
-            for o in flood.STAGE.outputs:
-                if isinstance(o, Rows):
-                    pq.write_table(result[o.name], partial / f"{o.name}.parquet")
+            for name in volumes:
+                np.save(partial / f"{name}.npy", result[name])
+            for name in tables:
+                pq.write_table(result[name], partial / f"{name}.parquet")
             (partial / "cost.json").write_text(json.dumps({"seconds": seconds, "moves": moves}))
             partial.replace(path)
             print(f"  {block.unit}: {moves} moves in {seconds:.0f} s, {moves / seconds:.2f} a second", flush=True)
         self.found.append(json.loads((path / "cost.json").read_text()))
-        tables = {
-            o.name: pq.read_table(path / f"{o.name}.parquet", schema=o.table.arrow())
-            for o in flood.STAGE.outputs
-            if isinstance(o, Rows)
-        }
-        return {"bodies": np.load(path / "bodies.npy"), **tables}
+        rows = {name: pq.read_table(path / f"{name}.parquet", schema=schema) for name, schema in tables.items()}
+        return {**{name: np.load(path / f"{name}.npy") for name in volumes}, **rows}
 
 
 def triple(text: str) -> tuple[int, int, int]:
@@ -114,6 +128,9 @@ def main() -> None:
     parser.add_argument("--fills", default="none,affinity,mutex,alone")
     parser.add_argument("--repulsion", type=float, default=segment.SegmentParams().mutex_repulsion)
     parser.add_argument("--accept-share", type=float, default=faces.OverlapParams().accept_share)
+    parser.add_argument("--resegmented", default="0,0.5", help="weights of resegmentation; 0 alone: none is made")
+    parser.add_argument("--from-affinity", type=float, default=resegment.ResegmentParams().from_affinity)
+    parser.add_argument("--min-size", type=int, default=resegment.ResegmentParams().min_size_vx)
     parser.add_argument("--batch", type=int, default=1)
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
@@ -128,38 +145,44 @@ def main() -> None:
         Box((0, 0, 0), image.shape),
     )
     blocks = {"block_vx": a.block, "halo_vx": a.halo, "apron_vx": a.apron}
-    kept = Kept(a.out)
     network = load_ffn(a.model, batch=a.batch)
-    memory.run(
-        replace(flood.STAGE, compute=kept.compute),
-        flood.FloodParams(step_vx=(a.step,) * 3, order=a.order, **blocks),
-        network,
-    )
-    seconds, moves = sum(f["seconds"] for f in kept.found), sum(f["moves"] for f in kept.found)
-    print(f"flood: {moves} moves, {seconds:.0f} s, {image.size / seconds:.0f} voxels of box a second, "
-          f"{image.size / moves:.0f} a move", flush=True)  # fmt: skip
+    step = (a.step,) * 3
+    filled = flood.FloodParams(step_vx=step, order=a.order, **blocks)
+    Kept(flood.STAGE, a.out, ("moves",)).run(memory, filled, network)
     affinity = load_network(find_model(Path(a.affinity).name, [Path(a.affinity).parent, BUNDLED]))
     for fill in a.fills.split(","):
         own = {"method": "mutex"} if fill == ALONE else {"method": "ffn", "fill": fill}
         params = segment.SegmentParams(mutex_repulsion=a.repulsion, **own, **blocks)
         memory.run(segment.STAGE if fill == ALONE else segment.FLOODED, params, affinity)
         share = faces.OverlapParams(block_vx=a.block, depth_vx=a.apron, accept_share=a.accept_share)
-        objects_of(memory, fill, share, truth, pieces)
+        memory.run(faces.STAGE, share)
+        memory.run(reconcile.STAGE, reconcile.ReconcileParams())
+        tell(f"fill {fill}, reconciled", memory.owners("reconcile.fragment", "fragment"), truth, pieces)
+        memory.run(score.STAGE if fill == ALONE else score.FLOODED, score.ScoreParams(block_vx=a.block))
+        weights = [float(w) for w in a.resegmented.split(",")]
+        if fill == ALONE or not any(weights):
+            weights = [0.0]
+        else:
+            again = resegment.ResegmentParams(
+                step_vx=step, block_vx=a.block, from_affinity=a.from_affinity, min_size_vx=a.min_size
+            )
+            kept = Kept(resegment.STAGE, a.out / f"resegment-{fill}", ("a_moves", "b_moves"))
+            kept.run(memory, again, network)
+        for weight in weights:
+            objects_of(memory, fill, weight, truth, pieces)
 
 
-def objects_of(memory: Memory, fill: str, share: faces.OverlapParams, truth: np.ndarray, pieces: np.ndarray) -> None:
-    """From supervoxels to objects at all thresholds, each told."""
+def objects_of(memory: Memory, fill: str, weight: float, truth: np.ndarray, pieces: np.ndarray) -> None:
+    """Objects at all thresholds, each told; `weight` is that of resegmentation."""
     split, last = min(LEARNT, len(truth)), len(truth) - 1
     later = connected_pieces(truth[split:]) if last >= split else None
     best: tuple[float, float, float] | None = None
-    memory.run(faces.STAGE, share)
-    memory.run(reconcile.STAGE, reconcile.ReconcileParams())
-    tell(f"fill {fill}, reconciled", memory.owners("reconcile.fragment", "fragment"), truth, pieces)
-    memory.run(score.STAGE if fill == ALONE else score.FLOODED, score.ScoreParams(block_vx=share.block_vx))
+    told = f"fill {fill}" + (f", resegmented {weight:g}" if weight else "")
     for threshold in THRESHOLDS:
-        memory.run(agglomerate.STAGE, agglomerate.AgglomerateParams(threshold=threshold))
+        stage = agglomerate.FLOODED if weight else agglomerate.STAGE
+        memory.run(stage, agglomerate.AgglomerateParams(threshold=threshold, resegmented=weight))
         objects = memory.owners("agglomerate.member", "object")
-        tell(f"fill {fill}, agglomerated at {threshold}", objects, truth, pieces)
+        tell(f"{told}, agglomerated at {threshold}", objects, truth, pieces)
         if later is not None:
             cut = ((objects[:split], truth[:split]), (objects[split:], later))
             errors = [adapted_rand(overlap(o, t)).error for o, t in cut]
@@ -172,7 +195,7 @@ def objects_of(memory: Memory, fill: str, share: faces.OverlapParams, truth: np.
             tell("    these, grown into the rest", names[grown], truth, pieces)
     if best is not None:
         print(
-            f"fill {fill}: best on z 0-{split - 1} at {best[1]} ({best[0]:.4f} of all voxels); there, "
+            f"{told}: best on z 0-{split - 1} at {best[1]} ({best[0]:.4f} of all voxels); there, "
             f"z {split}-{last} by pieces {best[2]:.4f}",
             flush=True,
         )

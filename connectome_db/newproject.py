@@ -67,7 +67,7 @@ def model_changes(stages: tuple[AnyStage, ...], family: str, method: str = "affi
     if method == "ffn":
         blocks = FloodParams().model_dump(include={"block_vx", "halo_vx", "apron_vx"})
         changes["segment"] |= blocks
-        for name in ("overlap", "score"):
+        for name in ("overlap", "score", "resegment"):
             changes[name] = {"block_vx": blocks["block_vx"]}
         changes["overlap"]["depth_vx"] = blocks["apron_vx"]
     for stage in stages:

@@ -37,6 +37,7 @@ from connectome_db.spec import RAW, AnyStage, Table, Volume
 from connectome_db.stages import imported
 from connectome_db.stages.flood import STAGE as FLOOD
 from connectome_db.stages.pipeline import STAGES
+from connectome_db.stages.resegment import STAGE as RESEGMENT
 
 IMPORTED = {
     "dataset.synapses": SynapseList,
@@ -203,7 +204,7 @@ def parameters() -> str:
         "[regions and overrides](../concepts.md#regions-and-overrides).\n",
         _model(RegionSpec),
     ]
-    for stage in (*STAGES, FLOOD):
+    for stage in (*STAGES, FLOOD, RESEGMENT):
         parts += [f"## params.yaml: {stage.name}\n", f"{stage.summary}\n", _model(stage.params)]
     parts += ["## launch.yaml\n", "Not hashed: nothing here can change a result.\n", _model(Launch)]
     return "\n".join(parts)
@@ -363,7 +364,8 @@ def stages() -> str:
         "its own, so that changing a threshold redoes no evidence. What follows is taken from the code.\n",
     ]
     told = [_stage(f"{i} {s.name}", s) for i, s in enumerate(STAGES, start=1)]
-    return "\n".join([*parts, *told, _stage("flood, in projects with a flood-filling network", FLOOD)])
+    told += [_stage(f"{s.name}, in projects with a flood-filling network", s) for s in (FLOOD, RESEGMENT)]
+    return "\n".join([*parts, *told])
 
 
 # Models -------------------------------------------------------------------------------------------------------------

@@ -62,7 +62,9 @@ def init(
             else f"--ffn-model {ffn_model}: is for --method ffn alone"
         )
     if ffn_model is not None:
-        changes["flood"] = {"model": newproject.bring_ffn(folder, ffn_model)}
+        brought = newproject.bring_ffn(folder, ffn_model)
+        for asking in ("flood", "resegment"):
+            changes[asking] = {**changes.get(asking, {}), "model": brought}
     listed = newproject.as_named(manifest, folder) if manifest else "raw/manifest.csv"
     p = newproject.create(
         folder,

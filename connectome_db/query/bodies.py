@@ -45,6 +45,12 @@ WHERE l.supervoxel IN (SELECT unnest($ids::UBIGINT[]))
 QUALIFY row_number() OVER (PARTITION BY l.supervoxel, b.body ORDER BY o.direction DESC) = 1
 ORDER BY l.supervoxel, l.voxels DESC, b.body
 """
+_REFILLED = """
+SELECT unnest([r.a, r.b]) AS supervoxel, r.*
+FROM resegmentation r JOIN member x ON x.supervoxel = r.a JOIN member y ON y.supervoxel = r.b
+WHERE x.object = y.object AND (r.a IN (SELECT unnest($ids::UBIGINT[])) OR r.b IN (SELECT unnest($ids::UBIGINT[])))
+ORDER BY r.a, r.b, r.unit
+"""
 _ONCE = """
 SELECT stage, min(unit) AS unit FROM unit WHERE stage IN ('reconcile', 'agglomerate') GROUP BY stage ORDER BY stage DESC
 """
@@ -60,11 +66,14 @@ class Bodies:
     joiners: list[Key] = field(default_factory=list)
     flooded: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     """The bodies of a flood-filling network that they have voxels of, most voxels first: seeds, what became of them."""
+    refilled: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    """Contacts of theirs within their object at which the fragments were filled once more."""
 
     def units(self) -> set[Key]:
         """The units that made these supervoxels and joined them to their objects."""
         found: set[Key] = {("segment", r["unit"]) for r in self.rows.values()} | set(self.joiners)
         found |= {("flood", b["unit"]) for rows in self.flooded.values() for b in rows}
+        found |= {("resegment", r["unit"]) for rows in self.refilled.values() for r in rows}
         return found | {("overlap", o["unit"]) for rows in self.overlaps.values() for o in rows}
 
     def step(self, supervoxel: int, title: str, units: Mapping[Key, Trace], segment: Trace | None) -> Trace:
@@ -105,6 +114,7 @@ class Bodies:
                 for o in across
             ),
             *(merge_step(m) for m in merges),
+            *(_refilling(again, r["supervoxel"], units) for again in self.refilled.get(r["supervoxel"], [])),
             *(units[k] for k in self.joiners if k in units),
         ]
         facts = {
@@ -128,6 +138,15 @@ class Bodies:
             return []
         way = nx.shortest_path(graph, supervoxel, fragment)
         return [graph.edges[pair]["row"] for pair in pairwise(way)]
+
+
+def _refilling(r: Mapping[str, Any], supervoxel: int, units: Mapping[Key, Trace]) -> Trace:
+    """A contact within an object at which the two fragments were filled once more."""
+    other = r["b"] if supervoxel == r["a"] else r["a"]
+    shares = ("a_own", "a_other", "b_own", "b_other", "iou", "a_moves", "b_moves")
+    facts = {"a": Id(r["a"]), "b": Id(r["b"]), **{n: r[n] for n in ("z_vx", "y_vx", "x_vx", *shares)}}
+    made_by = [units[k] for k in [("resegment", r["unit"])] if k in units]
+    return Trace(f"filled again at the contact with {other}", "refilling", facts, tuple(made_by))
 
 
 def merge_step(m: Mapping[str, Any]) -> Trace:
@@ -157,6 +176,9 @@ def bodies_of(db: Database, supervoxels: Iterable[int]) -> Bodies:
     split = sorted({r["fragment"] for r in found.rows.values() if r["fragment"] not in {None, r["supervoxel"]}})
     for o in db.fetch(_OVERLAPS, {"ids": split}):
         found.overlaps[o["fragment"]].append(o)
+    if db.has("resegmentation"):
+        for r in db.fetch(_REFILLED, {"ids": wanted}):
+            found.refilled[r["supervoxel"]].append(r)
     for m in db.fetch(_MERGE_PATHS, {"ids": fragments}):
         found.merges[m["start"]].append(m)
     if ledger := ledger_of(db):

@@ -158,6 +158,7 @@ _SHOWN = {
     "joining": ("overlaps_on_path", "merges_on_path", "weakest_on_path", "weakest_in_object", "supervoxels_in_object"),
     "overlap": ("score", "iou", "overlap_vx", "reason"),
     "merge": ("score", "area_nm2", "rank"),
+    "refilling": ("a_own", "a_other", "b_own", "b_other", "iou"),
     "section": ("alignment_residual_median_px", "alignment_matches_near", "plane_y_px", "plane_x_px"),
     "tile": ("sha256", "tile_y_px", "tile_x_px", "sharpness", "noise", "membrane_contrast"),
     "voxel": ("supervoxel",),

@@ -22,6 +22,7 @@ from connectome_db.schema.flooding import (
     FLOOD_OBJECT,
     FLOOD_OVERLAP,
     FLOOD_SKIP,
+    RESEGMENTATION,
     SUPERVOXEL_BODY,
 )
 from connectome_db.schema.function import Function
@@ -81,6 +82,7 @@ FLOODED: Mapping[str, tuple[Table, ...]] = {
     "flood": (FLOOD_BODY, FLOOD_OBJECT, FLOOD_OVERLAP, FLOOD_SKIP, FLOOD_APRON),
     **OUTPUTS,
     "segment": (*OUTPUTS["segment"], SUPERVOXEL_BODY),
+    "resegment": (RESEGMENTATION,),
 }
 """The same for the pipeline with a flood-filling network."""
 
@@ -111,6 +113,7 @@ _MADE = (
     *TABLES.values(),
     *FLOODED["flood"],
     SUPERVOXEL_BODY,
+    RESEGMENTATION,
     *(table for tables in IMPORTED.values() for table in tables),
 )
 

@@ -114,3 +114,30 @@ SUPERVOXEL_BODY = Table(
         _count("voxels", "Voxels of the block's core that have both.", "vx"),
     ),
 )
+
+
+def _refilled(side: str) -> tuple[Column, ...]:
+    other = "b" if side == "a" else "a"
+    return (
+        _count(f"{side}_vx", f"Voxels of the fragment of {side} around the contact.", "vx"),
+        *_place(f"{side}_seed_", f"Seed in the fragment of {side}; null if no window fits there", nullable=True),
+        _count(f"{side}_moves", "Windows of the fillings from there, those of earlier seeds included."),
+        Column(name=f"{side}_own", dtype="float64", doc=f"Share of the fragment of {side} that the filling has, 0-1."),
+        Column(name=f"{side}_other", dtype="float64", doc=f"Share of the fragment of {other} that it has, 0-1."),
+    )
+
+
+RESEGMENTATION = Table(
+    name="resegmentation",
+    doc="Fragments in contact, filled once more from each side (decision points), as seen by one block.",
+    key=("a", "b"),
+    foreign={"a": "supervoxel.supervoxel", "b": "supervoxel.supervoxel"},
+    columns=(
+        Column(name="a", dtype="uint64", doc="Lower supervoxel of the largest contact of the two fragments."),
+        Column(name="b", dtype="uint64", doc="Higher supervoxel of that contact."),
+        *_place("", "Middle of that contact"),
+        *_refilled("a"),
+        *_refilled("b"),
+        Column(name="iou", dtype="float64", doc="Voxels that both fillings have over those that any has, 0-1."),
+    ),
+)

@@ -107,7 +107,7 @@ MERGE = Table(
     columns=(
         Column(name="a", dtype="uint64", doc="Name of the group that keeps its name (the lower)."),
         Column(name="b", dtype="uint64", doc="Name of the group that joins it."),
-        Column(name="score", dtype="float64", doc="Mean affinity between the groups when they were merged."),
+        Column(name="score", dtype="float64", doc="Mean affinity between the groups when they were merged; with `resegment`, moved."),
         Column(name="area_nm2", dtype="float64", unit="nm2", doc="Contact area that carries the score."),
         Column(name="rank", dtype="int64", doc="0 for the first merge."),
     ),
@@ -121,7 +121,7 @@ BORDERLINE = Table(
     columns=(
         Column(name="a", dtype="uint64", doc="Lower object."),
         Column(name="b", dtype="uint64", doc="Higher object."),
-        Column(name="score", dtype="float64", doc="Mean affinity between the two."),
+        Column(name="score", dtype="float64", doc="Mean affinity between the two; with `resegment`, moved."),
         Column(name="area_nm2", dtype="float64", unit="nm2", doc="Contact area."),
     ),
 )

@@ -2,10 +2,15 @@
 
 Supervoxels are collapsed to fragments, contacts that recur in several blocks are pooled by area, and pairs are merged
 from the highest mean affinity down to the threshold (`kernels.merge`).
+
+In a pipeline with `flood`, the mean affinity of a pair that `resegment` filled once more is moved towards the share of
+the one that a filling from the other had. A low share says nothing where a filling did not even get back the body that
+it began in.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -19,11 +24,13 @@ from connectome_db.geometry import Box
 from connectome_db.kernels.merge import Agglomeration, agglomerate, pool
 from connectome_db.kernels.union_find import locate
 from connectome_db.schema.segmentation import BORDERLINE, MEMBER, MERGE, OBJECT
-from connectome_db.spec import NM3, Block, Found, Params, Plan, Result, Rows, Stage
+from connectome_db.spec import NM3, Block, Found, Params, Plan, Read, Result, Rows, Stage
 
 SUPERVOXEL, FRAGMENT, CONTACT = "segment.supervoxel", "reconcile.fragment", "score.contact"
+RESEGMENTATION = "resegment.resegmentation"
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -38,12 +45,23 @@ class AgglomerateParams(Params):
     """Mean affinity from which dust joins."""
     ambiguous: Fraction = 0.1
     """Pairs left apart whose score is less than this below the threshold are listed as borderline."""
+    resegmented: Fraction = 0.5
+    """In a pipeline with `resegment`: how far the score of a pair is moved to what that says of it; 0 goes by affinity
+    alone, 1 by resegmentation alone where there is any."""
+    resegmented_own: Fraction = 0.5
+    """Resegmentation lowers a score only if both fillings have at least this share of the body they began in."""
 
 
 def plan(found: Found, params: AgglomerateParams) -> Plan:  # noqa: ARG001  # the signature of every plan
     """One unit that reads all supervoxels, fragments and contacts."""
     whole = plans.once(found.inputs[SUPERVOXEL].bounds)
     return plans.reading(whole, (SUPERVOXEL, None), (FRAGMENT, None), (CONTACT, None))
+
+
+def plan_flooded(found: Found, params: AgglomerateParams) -> Plan:
+    """As `plan`, and all that was filled once more."""
+    first = plan(found, params)
+    return replace(first, reads=(*first.reads, Read(RESEGMENTATION, None)))
 
 
 def compute(block: Block[AgglomerateParams]) -> Result:
@@ -59,10 +77,15 @@ def compute(block: Block[AgglomerateParams]) -> Result:
     contact = block.tables[CONTACT]
     area = contact["area_nm2"].to_numpy()
     ends = [node[_locate(names, contact[side].to_numpy(), "contact")] for side in ("a", "b")]
-    pooled = pool(ends[0], ends[1], area, area * contact["affinity"].to_numpy())
+    low, high, area, weighted = pool(ends[0], ends[1], area, area * contact["affinity"].to_numpy())
+    if RESEGMENTATION in block.tables:
+        weighted = _weighed(low, high, area, weighted, block, names, node)
     done = agglomerate(
         node_size,
-        *pooled,
+        low,
+        high,
+        area,
+        weighted,
         threshold=params.threshold,
         dust_size=params.dust_vx,
         dust_threshold=min(params.dust_threshold, params.threshold),
@@ -86,6 +109,29 @@ def _fragments(block: Block[AgglomerateParams], names: U64) -> U64:
             "or other supervoxels; run reconcile again"
         )
     return np.asarray(rows["fragment"].to_numpy(), dtype=np.uint64)
+
+
+def _weighed(
+    low: I64, high: I64, area: F64, weighted: F64, block: Block[AgglomerateParams], names: U64, node: I64
+) -> F64:
+    """`weighted` of pooled pairs of nodes with the scores moved to what resegmentation says: the mean over the blocks
+    that judged a pair."""
+    params, rows = block.params, block.tables[RESEGMENTATION]
+    ends = [node[_locate(names, rows[side].to_numpy(), "resegmentation")] for side in ("a", "b")]
+    n = int(node.max(initial=0)) + 1
+    known = low * n + high  # ascending, as the pairs are
+    key = np.minimum(*ends) * n + np.maximum(*ends)
+    at = np.minimum(np.searchsorted(known, key), max(len(known) - 1, 0))
+    found = np.flatnonzero(known[at] == key) if len(known) else np.zeros(0, np.int64)  # not what is one node by now
+    at = at[found]
+    affinity = weighted[at] / area[at]
+    got = np.maximum(rows["a_other"].to_numpy(), rows["b_other"].to_numpy())[found]
+    own = np.minimum(rows["a_own"].to_numpy(), rows["b_own"].to_numpy())[found]
+    counts = (got >= affinity) | (own >= params.resegmented_own)
+    said = np.where(counts, got, affinity)
+    times = np.bincount(at, minlength=len(known))
+    moved = np.bincount(at, said - affinity, len(known)) / np.maximum(times, 1)
+    return np.asarray(weighted + params.resegmented * moved * area, np.float64)
 
 
 def _locate(names: U64, wanted: U64, table: str) -> I64:
@@ -163,3 +209,11 @@ STAGE = Stage(
     plan=plan,
     compute=compute,
 )
+
+FLOODED = replace(
+    STAGE,
+    summary="Fragments merged into objects by mean affinity and resegmentation.",
+    inputs=(*STAGE.inputs, RESEGMENTATION),
+    plan=plan_flooded,
+)
+"""The same stage in a pipeline that has `flood`."""

@@ -10,7 +10,7 @@ there fills nothing again. At the border of the dataset the image is mirrored, a
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +21,13 @@ from connectome_db import ids, plans
 from connectome_db.errors import StageError
 from connectome_db.geometry import Box, Vec3
 from connectome_db.kernels.aprons import apron_rows
-from connectome_db.kernels.bridge import bridge
 from connectome_db.kernels.consensus import split_consensus
 from connectome_db.kernels.flood import flood
 from connectome_db.kernels.flood_seeds import APART_VX, Order, boundary_peaks
-from connectome_db.kernels.flood_types import Flooded, FloodOptions, Stepped
-from connectome_db.kernels.local_contrast import equalise
+from connectome_db.kernels.flood_types import Flooded, FloodOptions
 from connectome_db.schema.flooding import FLOOD_APRON, FLOOD_BODY, FLOOD_OBJECT, FLOOD_OVERLAP, FLOOD_SKIP
-from connectome_db.spec import Block, Found, Params, Plan, Result, Rows, Stage, Volume, Window
+from connectome_db.spec import Block, Found, Plan, Result, Rows, Stage, Volume, Window
+from connectome_db.stages.filling import Count, FillingParams
 
 IMAGE, MASK = "render.image", "mask.mask"
 U8 = npt.NDArray[np.uint8]
@@ -36,18 +35,12 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-Probability = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=0)]
 Extent = Annotated[int, Field(ge=1)]
 
 
-class FloodParams(Params):
+class FloodParams(FillingParams):
     """Parameters of `flood`."""
 
-    networks: ClassVar[tuple[str, ...]] = ("model",)
-
-    model: str = "fib25-ffn"
-    """Name of the flood-filling network."""
     block_vx: tuple[Extent, Extent, Extent] = (128, 128, 128)
     """Voxels (z, y, x) that one block writes: larger blocks waste less on the halo, cut fewer bodies, and need more
     memory; equal to segment.block_vx."""
@@ -60,24 +53,6 @@ class FloodParams(Params):
     consensus: bool = False
     """Fill a second time with the seeds in the other order, and keep together only what both runs do: fewer false
     mergers, at twice the cost."""
-    step_vx: tuple[Count, Count, Count] = (0, 0, 0)
-    """Step (z, y, x) from one window to the next; (0, 0, 0) is the network's own. Cost falls with its third power."""
-    bridge_sections: Count = 2
-    """Up to this many missing sections are filled with the nearest one, so that neurites go on; 0 = never."""
-    equalise_px: Annotated[float, Field(ge=0)] = 0.0
-    """Bring every neighbourhood of this size to the same contrast before the network sees it; 0 leaves the image as it
-    is."""
-    init_activation: Probability = 0.95
-    """What the mask says at the seed."""
-    pad_value: Probability = 0.05
-    """What the mask says where no window has been."""
-    move_threshold: Probability = 0.9
-    """The window moves to a voxel of at least this: raise it when bodies merge."""
-    segment_threshold: Probability = 0.6
-    """Voxels of at least this belong to the body."""
-    disco_seed_threshold: Annotated[float, Field(ge=-1, le=1)] = 0.0
-    """Where more than this share of a window is active, a voxel that was background is not raised again; negative:
-    never."""
     seed_distance_vx: tuple[Count, Count, Count] = (1, 1, 1)
     """A seed with an earlier object within this box (z, y, x) is not used."""
     min_body_vx: Count = 1000
@@ -106,12 +81,7 @@ def plan(found: Found, params: FloodParams) -> Plan:
 
 def options_of(params: FloodParams) -> FloodOptions:
     """The parameters as the engine takes them; those that contradict each other are a StageError."""
-    return FloodOptions(
-        init_activation=params.init_activation,
-        pad_value=params.pad_value,
-        move_threshold=params.move_threshold,
-        segment_threshold=params.segment_threshold,
-        disco_seed_threshold=params.disco_seed_threshold,
+    return params.options(
         min_boundary_dist_vx=params.seed_distance_vx,
         min_segment_vx=params.min_body_vx,
         probe_moves=params.probe_moves,
@@ -123,10 +93,8 @@ def options_of(params: FloodParams) -> FloodOptions:
 def compute(block: Block[FloodParams]) -> Result:
     """Bodies and aprons of one block, and what became of every seed."""
     params, core, box = block.params, block.unit.core, block.boxes[IMAGE]
-    image, tissue = bridge(block.arrays[IMAGE], block.arrays[MASK], params.bridge_sections)
-    if params.equalise_px:
-        image = equalise(image, params.equalise_px)
-    network = _stepped(block.window, params)
+    image, tissue = params.shown(block.arrays[IMAGE], block.arrays[MASK])
+    network = params.stepped(block.window, "flood")
     margins = _margins(network, core, box, params.halo_vx)
     orders: tuple[Order, ...] = (params.order,)
     if params.consensus:
@@ -149,17 +117,6 @@ def compute(block: Block[FloodParams]) -> Result:
         "flood_skip": _skip_rows(runs),
         "flood_apron": apron_rows(names, box, core, params.apron_vx, FLOOD_APRON),
     }
-
-
-def _stepped(network: Window, params: FloodParams) -> Window:
-    if params.step_vx == (0, 0, 0):
-        return network
-    if any(not 0 <= step <= extent // 2 for step, extent in zip(params.step_vx, network.fov_vx, strict=True)):
-        raise StageError(
-            f"flood.step_vx {params.step_vx}: wanted at most half the window {network.fov_vx} of {network.model_id} "
-            "(z, y, x); (0, 0, 0) takes the network's own step"
-        )
-    return Stepped(network, params.step_vx)
 
 
 def _margins(network: Window, core: Box, box: Box, halo_vx: Vec3) -> list[tuple[int, int]]:

@@ -27,7 +27,7 @@ from tests.shared_build import made_once
 
 BLOCKS = {"block_vx": (8, 64, 64), "halo_vx": (4, 16, 16), "apron_vx": (2, 8, 8)}
 IMAGING = ("ingest", "montage", "match", "align", "render", "mask")
-FROM_FLOOD = ("flood", "segment", "overlap", "reconcile", "score", "agglomerate")
+FROM_FLOOD = ("flood", "segment", "overlap", "reconcile", "score", "resegment", "agglomerate")
 
 
 def make_imaged(root: Path) -> None:
@@ -45,6 +45,7 @@ def make_imaged(root: Path) -> None:
         if "block_vx" in stage.params.model_fields:
             changes.setdefault(stage.name, {})["block_vx"] = BLOCKS["block_vx"]
     changes["flood"] = {"model": "bright-ffn", "min_body_vx": 200, **BLOCKS}
+    changes["resegment"] |= {"model": "bright-ffn", "radius_vx": (4, 16, 16), "min_size_vx": 50, "from_affinity": 0.05}
     changes["segment"] |= BLOCKS
     changes["overlap"]["depth_vx"] = BLOCKS["apron_vx"]
     project = newproject.create(
@@ -232,3 +233,45 @@ def test_a_model_of_another_kind_is_refused(reference: Project, tmp_path: Path) 
     params.write_text(params.read_text().replace("model: phantom-affinity", "model: bright-ffn"))  # segment's too
     with pytest.raises(ConfigError, match=r"segment.model 'bright-ffn': wanted a network from image to probabilities"):
         run(config.load(project.root, STAGES), ("segment",))
+
+
+def test_what_touches_is_filled_again(reference: Project, tmp_path: Path) -> None:
+    """The same rows on one rank, on two, and in another batch; they are weighed, and lineage tells of them."""
+    rows = pq.read_table(reference.data("resegment") / "resegmentation.parquet").to_pylist()
+    assert len(rows) > 3
+    assert max(r["a_moves"] for r in rows) > 3
+    made = pq.read_table(reference.data("resegment") / "units.parquet")["model_id"].to_pylist()
+    assert {m.partition("@")[0] for m in made} == {"bright-ffn"}
+    digests = []
+    for i, how in enumerate(({}, {"ranks": 2, "flood_batch": 3})):
+        project = fresh(reference.root, tmp_path / str(i))
+        params = project.root / "params.yaml"
+        params.write_text(params.read_text().replace("  from_affinity: 0.05\n", "  from_affinity: 0.0\n"))
+        project = config.load(project.root, STAGES)
+        outcomes = run(project, ("resegment", "agglomerate"), **how)
+        assert outcomes["resegment"].computed == outcomes["resegment"].total
+        digests.append(project.data("resegment"))
+    assert differing(*digests) == []
+    more = pq.read_table(digests[0] / "resegmentation.parquet")
+    assert len(more) > len(rows)
+    alone = fresh(reference.root, tmp_path / "alone")
+    params = alone.root / "params.yaml"
+    params.write_text(params.read_text().replace("  resegmented: 0.5\n", "  resegmented: 0.0\n"))
+    outcomes = run(config.load(alone.root, STAGES), ("resegment", "agglomerate"))
+    assert (outcomes["resegment"].computed, outcomes["agglomerate"].computed) == (0, 1)
+    merges = [pq.read_table(p.data("agglomerate") / "merge.parquet") for p in (alone, reference)]
+    assert not merges[0].equals(merges[1])
+
+
+def test_lineage_tells_of_what_was_filled_again(reference: Project) -> None:
+    member = pq.read_table(reference.data("agglomerate") / "member.parquet")
+    owner = dict(zip(member["supervoxel"].to_pylist(), member["object"].to_pylist(), strict=True))
+    bodies = {r["body"]: r for r in pq.read_table(reference.data("flood") / "flood_body.parquet").to_pylist()}
+    rows = pq.read_table(reference.data("resegment") / "resegmentation.parquet").to_pylist()
+    joined = next(r for r in rows if owner[r["a"]] == owner[r["b"]] and r["a"] in bodies)
+    seed = [str(bodies[joined["a"]][f"seed_{axis}_vx"]) for axis in "zyx"]
+    done = CliRunner().invoke(app, ["trace", "voxel", *seed, "-C", str(reference.root)])
+    assert done.exit_code == 0, done.output
+    lineage = " ".join(done.output.replace("│", " ").split())
+    assert f"filled again at the contact with {joined['b']}" in lineage
+    assert f"a_other {joined['a_other']:.3g}" in lineage

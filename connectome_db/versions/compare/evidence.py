@@ -1,9 +1,10 @@
 """What agglomeration went by, supervoxel by supervoxel, and where it differs between two revisions.
 
-Objects are made of supervoxels, accepted overlaps (`reconcile`) and contacts (`agglomerate`). Each supervoxel holds the
-causes of all of these that touch it and differ: its own voxels, overlaps that are accepted in one revision only, and
-contacts with another area or affinity. Supervoxels with equal voxels are one, whatever they are called, so a new name
-alone is no difference.
+Objects are made of supervoxels, accepted overlaps (`reconcile`), contacts and, in a pipeline with a flood-filling
+network, pairs that were filled once more (`agglomerate`). Each supervoxel holds the causes of all of these that touch
+it and differ: its own voxels, overlaps that are accepted in one revision only, contacts with another area or affinity,
+and pairs of which the fillings have other shares. Supervoxels with equal voxels are one, whatever they are called, so a
+new name alone is no difference.
 """
 
 from __future__ import annotations
@@ -81,6 +82,10 @@ def find_evidence(a: Revision, b: Revision, overlap: pa.Table, why: Attribution)
     contacts = _touching(a, b, sides, why, "score", "contact", ["area_nm2", "affinity"], AFFINITIES)
     accepted = _touching(a, b, sides, why, "overlap", "overlap", ["accepted"], (APRON,))
     near = [why.sets.union(why.sets.union(s.own, c), o) for s, c, o in zip(sides, contacts, accepted, strict=True)]
+    if all((r.root / "data" / "resegment").is_dir() for r in (a, b)):
+        shares = ["a_own", "a_other", "b_own", "b_other"]
+        again = _touching(a, b, sides, why, "resegment", "resegmentation", shares, ("render.image", "mask.mask"))
+        near = [why.sets.union(n, r) for n, r in zip(near, again, strict=True)]
     return replace(sides[0], near=near[0]), replace(sides[1], near=near[1])
 
 

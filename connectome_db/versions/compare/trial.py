@@ -21,7 +21,7 @@ from connectome_db.query.compare.causes import Attribution
 from connectome_db.query.compare.changes import AXES, StageData
 from connectome_db.revisions import Revision
 from connectome_db.spec import Block, Unit
-from connectome_db.stages.agglomerate import STAGE
+from connectome_db.stages.agglomerate import FLOODED, STAGE
 from connectome_db.tables import read_units
 
 U64 = npt.NDArray[np.uint64]
@@ -74,7 +74,8 @@ def _sides(why: Attribution, stage: str) -> list[StageData]:
 
 def _run(revision: Revision, data: StageData, params: Mapping[str, Any]) -> U64:
     tables = {}
-    for name in STAGE.inputs:
+    again = "resegment.resegmentation" in data.record["inputs"]
+    for name in (FLOODED if again else STAGE).inputs:
         stage, _, table = name.partition(".")
         tables[name] = read_units(revision.root / "data" / stage / f"{table}.parquet", None)
     core = box_of(data.units[f"core_{c}"][0].as_py() for c in AXES)
