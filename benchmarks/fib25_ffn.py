@@ -3,7 +3,7 @@
     connectome models import-ffn SHARED_DATA/ffn_fib25_checkpoint --name fib25-ffn --bfloat16
     python -m benchmarks.fib25_ffn --data SHARED_DATA/fib25 --model models/fib25-ffn --out FOLDER
         [--block 140,125,125] [--halo 16,16,16] [--step 0] [--sections 140] [--affinity fib25-lsd]
-        [--fills none,affinity,mutex,alone] [--repulsion 2] [--accept-share 0.7] [--resegmented 0,0.5]
+        [--fills none,affinity,mutex,alone] [--repulsion 2] [--accept-share 0.7] [--resegmented 0,0.7]
 
 The stages' own plan and compute, unit by unit; a unit of `flood` or `resegment` that was made is kept in FOLDER and not
 made again, so the run can be stopped and go on. Two results are scored: the bodies, joined across blocks by `overlap`
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--fills", default="none,affinity,mutex,alone")
     parser.add_argument("--repulsion", type=float, default=segment.SegmentParams().mutex_repulsion)
     parser.add_argument("--accept-share", type=float, default=faces.OverlapParams().accept_share)
-    parser.add_argument("--resegmented", default="0,0.5", help="weights of resegmentation; 0 alone: none is made")
+    parser.add_argument("--resegmented", default="0,0.7", help="weights of resegmentation; 0 alone: none is made")
     parser.add_argument("--from-affinity", type=float, default=resegment.ResegmentParams().from_affinity)
     parser.add_argument("--min-size", type=int, default=resegment.ResegmentParams().min_size_vx)
     parser.add_argument("--batch", type=int, default=1)

@@ -45,7 +45,7 @@ class AgglomerateParams(Params):
     """Mean affinity from which dust joins."""
     ambiguous: Fraction = 0.1
     """Pairs left apart whose score is less than this below the threshold are listed as borderline."""
-    resegmented: Fraction = 0.5
+    resegmented: Fraction = 0.7
     """In a pipeline with `resegment`: how far the score of a pair is moved to what that says of it; 0 goes by affinity
     alone, 1 by resegmentation alone where there is any."""
     resegmented_own: Fraction = 0.5

@@ -256,7 +256,7 @@ def test_what_touches_is_filled_again(reference: Project, tmp_path: Path) -> Non
     assert len(more) > len(rows)
     alone = fresh(reference.root, tmp_path / "alone")
     params = alone.root / "params.yaml"
-    params.write_text(params.read_text().replace("  resegmented: 0.5\n", "  resegmented: 0.0\n"))
+    params.write_text(params.read_text().replace("  resegmented: 0.7\n", "  resegmented: 0.0\n"))
     outcomes = run(config.load(alone.root, STAGES), ("resegment", "agglomerate"))
     assert (outcomes["resegment"].computed, outcomes["agglomerate"].computed) == (0, 1)
     merges = [pq.read_table(p.data("agglomerate") / "merge.parquet") for p in (alone, reference)]
