@@ -2,10 +2,13 @@
 
     python -m benchmarks.ffn_engine [--batches 1,4,16] [--length 160] [--fov 33] [--delta 8] [--repeat 3]
     python -m benchmarks.ffn_engine --fib25 SHARED_DATA/fib25/ts2_z000-139.h5
+    python -m benchmarks.ffn_engine --together 32 [--batches 16]
 
 Without data: sixteen tubes of tissue, 40 voxels wide, in one unit, and an answer that is there at once: all of the
 window is the object. With `--fib25`: seeds from the image of a part of 128 x 192 x 192 voxels, and answers that are its
 true objects; these take time to make, so seconds are not told.
+
+With `--together N`, N such units at once that share the batch (`units_at_once` in launch.yaml), and one unit alone.
 
 Moves are those of the result; what later objects did in vain (`redone`) costs time and does not count. The whole call
 is timed, with making the canvases and settling the objects. CPU s are those of all threads.
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import cc3d
@@ -25,6 +29,9 @@ import numpy as np
 from connectome_db.kernels.flood import flood
 from connectome_db.kernels.flood_seeds import boundary_peaks
 from connectome_db.kernels.flood_types import Flooded, FloodOptions
+from connectome_db.networks.ffn import FFNConfig, FloodNetwork
+from connectome_db.networks.together import Together
+from connectome_db.spec import Window
 from tests.stages.truth_network import colour
 
 ACROSS, WIDTH = 4, 40
@@ -111,6 +118,34 @@ def in_vain(options: argparse.Namespace, batches: list[int]) -> None:
         print(f"{batch:5d} {moves:7d} {work.redone:7d} {work.calls:7d} {use:12.0%} {work.redone / work.moves:17.0%}")
 
 
+def together(options: argparse.Namespace, batches: list[int]) -> None:
+    image, tissue, seeds = tubes(options.length, options.fov)
+    print(f"{options.together} units of {image.shape} voxels, window {options.fov}, step {options.delta}")
+    print("batch   moves   calls  rows in use  moves/CPU s  one unit after the other, batch 1, moves/CPU s")
+
+    def fill(window: Window) -> int:
+        return flood(image, window, seeds, FloodOptions(), tissue).work.moves
+
+    fill(Null(1, options.fov, options.delta))  # the first time compiles
+    for batch in batches:
+        start = time.process_time()
+        moves = sum(fill(Null(1, options.fov, options.delta)) for _ in range(options.together))
+        alone = moves / (time.process_time() - start)
+        null, calls = Null(batch, options.fov, options.delta), 0
+
+        def answer(images: np.ndarray, masks: np.ndarray, null: Null = null) -> np.ndarray:
+            nonlocal calls
+            calls += 1
+            return null.predict(images, masks)
+
+        config = FFNConfig(fov_vx=null.fov_vx, deltas_vx=null.deltas_vx)
+        shared = Together(FloodNetwork("null@0", config, batch, lambda answer=answer: answer), options.together)
+        start = time.process_time()
+        moves = sum(m for _, m in shared.run(partial(fill, shared.window) for _ in range(options.together)))
+        rate = moves / (time.process_time() - start)
+        print(f"{batch:5d} {moves:7d} {calls:7d} {moves / (calls * batch):12.0%} {rate:12,.0f} {alone:12,.0f}")
+
+
 def same(first: Flooded | None, found: Flooded) -> Flooded:
     """The first result; what is found must equal it."""
     first = first or found
@@ -127,10 +162,13 @@ def main() -> None:
     parser.add_argument("--delta", type=int, default=8)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--fib25", type=Path)
+    parser.add_argument("--together", type=int, default=0, metavar="N")
     options = parser.parse_args()
     batches = [int(batch) for batch in options.batches.split(",")]
     if options.fib25:
         in_vain(options, batches)
+    elif options.together:
+        together(options, batches)
     else:
         speed(options, batches)
     print(f"load average {os.getloadavg()[0]:.1f}")

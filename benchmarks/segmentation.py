@@ -7,8 +7,8 @@
 Held-out parts: `fib25` z 100-139 and `ac3` z 28-39, of both the middle `--crop` voxels of y and x; what comes before is
 what the networks learnt from. `--model` adds a network (its folder), such as one that learnt shape descriptors.
 `--flood` adds a flood-filling network, with another step from window to window if STEP (voxels in y and x, less in z as
-the network's own step is) is given: its bodies alone, joined across blocks, and together with the last affinity network
-by `segment.fill` "mutex", both with default parameters.
+the network's own step is) is given: its bodies alone, joined across blocks; and agglomerated with the last affinity
+network, without and with `resegment`, as bodies and by `segment.fill` "mutex". All with default parameters.
 `--labels` adds labels made elsewhere for exactly the held-out part: an .npz of `labels` (z, y, x; 0 = nothing),
 `flops` (of the whole part), `seconds` (CPU seconds; 0 = not measured) and `name`.
 
@@ -44,7 +44,7 @@ from connectome_db.networks.ffn import FloodNetwork, flops_per_move, load_ffn
 from connectome_db.networks.inference import Network, load_network
 from connectome_db.networks.registry import find_model
 from connectome_db.spec import NM3
-from connectome_db.stages import agglomerate, flood, reconcile, score, segment
+from connectome_db.stages import agglomerate, flood, reconcile, resegment, score, segment
 from connectome_db.stages import overlap as faces
 from tests.stages.memory import Memory
 
@@ -207,7 +207,7 @@ class Asked:
 
 
 def flooded_rows(dataset: str, given: str, affinity: Path, test: Part) -> Iterable[Row]:
-    """Bodies of a flood-filling network alone, and with an affinity network."""
+    """Bodies of a flood-filling network alone, agglomerated by an affinity network, and with `resegment` between."""
     folder, _, step = given.partition(":")
     network, own = Asked(load_ffn(Path(folder))), Charged(load_network(affinity))
     wide = network.deltas_vx
@@ -223,31 +223,46 @@ def flooded_rows(dataset: str, given: str, affinity: Path, test: Part) -> Iterab
     blocks = {"block_vx": block, "halo_vx": halo, "apron_vx": apron}
     start = time.process_time()
     memory.run(flood.STAGE, flood.FloodParams(step_vx=wide, **blocks), network)
-    flooding = time.process_time() - start
+    flooding, filled_s = time.process_time() - start, network.seconds
     flops = network.moves * flops_per_move(network.network.config) / test.image.size
     setting = f"step {', '.join(map(str, wide))}"
     print(f"  {network.moves} windows, {flooding:.0f} CPU s", flush=True)
+    size, name = test.image.size, Path(folder).name
     for fill in ("none", "mutex"):
-        start = time.process_time()
+        began, asked = time.process_time(), network.moves
         memory.run(segment.FLOODED, segment.SegmentParams(method="ffn", fill=fill, **blocks), own)
         memory.run(faces.STAGE, faces.OverlapParams(block_vx=block, depth_vx=apron))
         memory.run(reconcile.STAGE, reconcile.ReconcileParams())
+        spent = time.process_time() - began
+        seconds, voxels = own.paid()
+        if fill == "none":  # bodies alone need no affinities
+            rates = (size / network.seconds, size / flooding)
+            labels = memory.owners("reconcile.fragment", "fragment")
+            yield Row(dataset, f"{name}, bodies", setting, flops / 1e6, *rates, scored(labels, test.truth))
+        began = time.process_time()
         memory.run(score.FLOODED, score.ScoreParams(block_vx=block))
-        spent = time.process_time() - start
-        table, column, name = "reconcile.fragment", "fragment", f"{Path(folder).name}, bodies"
-        asked = network.seconds
-        if fill == "mutex":
-            start = time.process_time()
-            memory.run(agglomerate.STAGE, agglomerate.AgglomerateParams())
-            spent += time.process_time() - start
-            table, column, name = "agglomerate.member", "object", f"{Path(folder).name} + {affinity.name} + mutex"
-            seconds, voxels = own.paid()
-            asked += seconds
-            flops += flops_per_voxel(own.network.config) * voxels / test.image.size
-        else:
-            own.paid()
-        rates = (test.image.size / asked, test.image.size / (flooding + spent))
-        yield Row(dataset, name, setting, flops / 1e6, *rates, scored(memory.owners(table, column), test.truth))
+        spent += time.process_time() - began
+        cost = flops + flops_per_voxel(own.network.config) * voxels / size
+        told = f"{name} + {affinity.name}" + (" + mutex" if fill == "mutex" else "")
+        for weight in (0.0, agglomerate.AgglomerateParams().resegmented):
+            began, before = time.process_time(), network.seconds
+            if weight:
+                judge = resegment.ResegmentParams(step_vx=wide, block_vx=block, radius_vx=radius_of(network))
+                memory.run(resegment.STAGE, judge, network)
+                seconds += network.seconds - before
+                cost += (network.moves - asked) * flops_per_move(network.network.config) / size
+                told += ", resegmented"
+            stage = agglomerate.FLOODED if weight else agglomerate.STAGE
+            memory.run(stage, agglomerate.AgglomerateParams(resegmented=weight))
+            labels, spent = memory.owners("agglomerate.member", "object"), spent + time.process_time() - began
+            rates = (size / (filled_s + seconds), size / (flooding + spent))
+            yield Row(dataset, told, setting, cost / 1e6, *rates, scored(labels, test.truth))
+
+
+def radius_of(network: Asked) -> tuple[int, int, int]:
+    """What is filled around a contact: one window on each side, less a voxel."""
+    z, y, x = network.fov_vx
+    return z - 1, y - 1, x - 1
 
 
 def made_elsewhere(dataset: str, path: Path, test: Part) -> Row:

@@ -68,6 +68,9 @@ class Launch(BaseModel):
     """Workers; 0 runs in this process."""
     flood_batch: int = Field(default=1, ge=1)
     """Windows that a flood-filling network is asked at once: 1 is best on CPUs."""
+    units_at_once: int = Field(default=1, ge=1)
+    """Units of `flood` and `resegment` that one worker has under way, so that their windows share a batch: about twice
+    flood_batch for a GPU, 1 for CPUs."""
     executor: Literal["serial", "mpi", "dask"] | None = None
     """None: serial for 0 ranks, else mpi."""
     mpiexec: tuple[str, ...] = ("mpiexec", "-n", "{n}")

@@ -8,6 +8,7 @@ Running again continues from the units that are done. Nothing depends on worker 
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import socket
@@ -20,6 +21,7 @@ from concurrent.futures import Executor, Future, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +34,20 @@ from connectome_db.config import Project
 from connectome_db.environment import environment_facts, host_facts, require_git
 from connectome_db.errors import ConnectomeError, DiskFullError, RunError, SourceError, StageError
 from connectome_db.inputs import BlockReader
+from connectome_db.networks.ffn import FloodNetwork
 from connectome_db.networks.loading import load_model
+from connectome_db.networks.together import Together
 from connectome_db.prepare import Prepared
-from connectome_db.spec import RAW, Block, Result, Rows, Volume
+from connectome_db.spec import RAW, Block, Network, Result, Rows, Volume, Window
 from connectome_db.store import Output, Record, Store, check_links
 from connectome_db.unitfiles import pack_array, pack_rows
 
 Progress = Callable[[int, int], None]
 """Called with (units done, units to do)."""
+Clock = Callable[[], float]
+"""Seconds since some time."""
+ROUNDS = 4
+"""A worker that has several units under way is sent this many times as many: at the end of them some rows are idle."""
 
 
 @dataclass(frozen=True)
@@ -134,19 +142,55 @@ class Worker:
         self.environment = self.store.put_environment(environment_facts())
         self.host = host_facts()["host"]
         self._readers: dict[str, BlockReader] = {}
+        self._shared: dict[str, Together] = {}
+
+    def _model(self, i: int) -> str:
+        model = self.prepared.model(i)
+        return model.id if model else ""
 
     def _reader(self, i: int) -> BlockReader:
-        p, model = self.prepared, self.prepared.model(i)
-        name = model.id if model else ""
+        p, model, name = self.prepared, self.prepared.model(i), self._model(i)
         if name not in self._readers:
-            network = load_model(model.folder, flood_batch=p.project.launch.flood_batch) if model else None
+            launch = p.project.launch
+            network: Network | Window | None = None
+            if model:
+                network = loaded = load_model(model.folder, flood_batch=launch.flood_batch)
+                if launch.units_at_once > 1 and isinstance(loaded, FloodNetwork):
+                    self._shared[name] = Together(loaded, launch.units_at_once)
+                    network = self._shared[name].window
             self._readers[name] = BlockReader(p.project, p.stage, p.plan, p.inputs, network)
         return self._readers[name]
 
-    def compute(self, i: int) -> None:
+    def compute_all(self, indices: Sequence[int]) -> list[tuple[int, Exception | None]]:
+        """Compute units, together where they share a network's batch; returns what went wrong with each.
+
+        A full disk is raised at once.
+        """
+        found: list[tuple[int, Exception | None]] = []
+        for name, group in itertools.groupby(indices, self._model):
+            mine = list(group)
+            if self.task.project.launch.units_at_once > 1:
+                self._reader(mine[0])
+            if shared := self._shared.get(name):
+                tries = [partial(self._attempt, i, shared.seconds) for i in mine]
+                found += [(mine[k], error) for k, error in shared.run(tries)]
+            else:
+                found += [(i, self._attempt(i, time.perf_counter)) for i in mine]
+        return found
+
+    def _attempt(self, i: int, clock: Clock) -> Exception | None:
+        try:
+            self.compute(i, clock)
+        except DiskFullError:
+            raise
+        except Exception as e:
+            return e
+        return None
+
+    def compute(self, i: int, clock: Clock = time.perf_counter) -> None:
         """Read, compute and store the `i`-th unit. Any failure names the unit."""
         p = self.prepared
-        started, clock = now(), time.perf_counter()
+        started, start = now(), clock()
         try:
             block = self._reader(i).block(i, p.params(i))
             outputs = store_result(self.store, p, block, p.stage.compute(block))
@@ -160,7 +204,7 @@ class Worker:
         execution = {
             "run_id": self.task.run_id,
             "rank": executors.rank(),
-            "seconds": round(time.perf_counter() - clock, 6),
+            "seconds": round(clock() - start, 6),
             "started": started,
             "host": self.host,
             "git_commit": self.task.git["commit"],
@@ -182,13 +226,12 @@ def _log_failure(project: Project, stage: str, code: int, text: str) -> Path:
 _WORKERS: dict[str, Worker] = {}
 
 
-def work(task: Task, index: int) -> int:
-    """Compute one unit in whatever process this is. Returns `index`."""
+def work(task: Task, indices: Sequence[int]) -> list[tuple[int, Exception | None]]:
+    """Compute some units in whatever process this is. Returns what went wrong with each."""
     if task.run_id not in _WORKERS:
         _WORKERS.clear()
         _WORKERS[task.run_id] = Worker(task)
-    _WORKERS[task.run_id].compute(index)
-    return index
+    return _WORKERS[task.run_id].compute_all(indices)
 
 
 def _raise_failures(failures: Sequence[BaseException], total: int) -> None:
@@ -206,30 +249,31 @@ def _raise_failures(failures: Sequence[BaseException], total: int) -> None:
 def _collect(pool: Executor, task: Task, indices: Sequence[int], progress: Progress | None) -> None:
     """Do all units; a full disk stops at once, other failures are gathered and reported together."""
     failures: list[BaseException] = []
-    waiting: set[Future[int]] = set()
+    waiting: dict[Future[list[tuple[int, Exception | None]]], int] = {}
     done = 0
 
-    def settle(future: Future[int]) -> None:
+    def settle(future: Future[list[tuple[int, Exception | None]]], units: int) -> None:
         nonlocal done
-        done += 1
+        done += units
         error = future.exception()
         if isinstance(error, DiskFullError):
             for f in waiting:
                 f.cancel()
             raise error
-        if error is not None:
-            failures.append(error)
+        failures.extend([error] if error is not None else [e for _, e in future.result() if e is not None])
         if progress:
             progress(done, len(indices))
 
-    for i in indices:
-        future = pool.submit(work, task, i)
+    at_once = task.project.launch.units_at_once if task.project.stage(task.stage).network == "ffn" else 1
+    size = at_once if at_once == 1 else ROUNDS * at_once
+    for group in (indices[k : k + size] for k in range(0, len(indices), size)):
+        future = pool.submit(work, task, group)
         if future.done():
-            settle(future)
+            settle(future, len(group))
         else:
-            waiting.add(future)
+            waiting[future] = len(group)
     for future in as_completed(tuple(waiting)):
-        settle(future)
+        settle(future, waiting[future])
     _raise_failures(failures, len(indices))
 
 

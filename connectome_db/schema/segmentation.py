@@ -107,7 +107,7 @@ MERGE = Table(
     columns=(
         Column(name="a", dtype="uint64", doc="Name of the group that keeps its name (the lower)."),
         Column(name="b", dtype="uint64", doc="Name of the group that joins it."),
-        Column(name="score", dtype="float64", doc="Mean affinity between the groups when they were merged; with `resegment`, moved."),
+        Column(name="score", dtype="float64", doc="Mean affinity between the groups then; moved by `resegment`."),
         Column(name="area_nm2", dtype="float64", unit="nm2", doc="Contact area that carries the score."),
         Column(name="rank", dtype="int64", doc="0 for the first merge."),
     ),

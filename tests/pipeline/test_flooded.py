@@ -106,8 +106,14 @@ def test_bodies_come_out_and_have_an_origin(reference: Project) -> None:
 
 @pytest.mark.parametrize(
     "how",
-    [{"ranks": 2}, {"ranks": 4, "flood_batch": 3}, {"flood_batch": 16}],
-    ids=["mpi-2", "mpi-4-batch-3", "batch-16"],
+    [
+        {"ranks": 2},
+        {"ranks": 4, "flood_batch": 3},
+        {"flood_batch": 16},
+        {"flood_batch": 3, "units_at_once": 5},
+        {"ranks": 2, "flood_batch": 2, "units_at_once": 2},
+    ],
+    ids=["mpi-2", "mpi-4-batch-3", "batch-16", "together", "mpi-2-together"],
 )
 def test_ranks_and_batches(reference: Project, imaged: Path, tmp_path: Path, how: dict[str, int]) -> None:
     project = fresh(imaged, tmp_path / "p")
@@ -243,7 +249,7 @@ def test_what_touches_is_filled_again(reference: Project, tmp_path: Path) -> Non
     made = pq.read_table(reference.data("resegment") / "units.parquet")["model_id"].to_pylist()
     assert {m.partition("@")[0] for m in made} == {"bright-ffn"}
     digests = []
-    for i, how in enumerate(({}, {"ranks": 2, "flood_batch": 3})):
+    for i, how in enumerate(({}, {"ranks": 2, "flood_batch": 3}, {"flood_batch": 2, "units_at_once": 4})):
         project = fresh(reference.root, tmp_path / str(i))
         params = project.root / "params.yaml"
         params.write_text(params.read_text().replace("  from_affinity: 0.05\n", "  from_affinity: 0.0\n"))
@@ -251,7 +257,7 @@ def test_what_touches_is_filled_again(reference: Project, tmp_path: Path) -> Non
         outcomes = run(project, ("resegment", "agglomerate"), **how)
         assert outcomes["resegment"].computed == outcomes["resegment"].total
         digests.append(project.data("resegment"))
-    assert differing(*digests) == []
+    assert [differing(digests[0], other) for other in digests[1:]] == [[], []]
     more = pq.read_table(digests[0] / "resegmentation.parquet")
     assert len(more) > len(rows)
     alone = fresh(reference.root, tmp_path / "alone")
