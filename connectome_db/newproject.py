@@ -79,20 +79,22 @@ def model_changes(stages: tuple[AnyStage, ...], family: str, method: str = "affi
     return changes
 
 
-def bring_ffn(root: Path, model: Path) -> str:
-    """Copy the folder of a flood-filling network into the project-to-be at `root`; returns its name.
+def bring_ffn(root: Path, model: Path) -> dict[str, dict[str, Any]]:
+    """Copy the folder of a flood-filling network into the project-to-be at `root`; returns what that changes, by stage:
+    its name, and how far around a contact its window can move.
 
     A folder that is no such model, or a project that exists, is a ConfigError, and nothing is written.
     """
     if (root / "params.yaml").exists():
         raise ConfigError(f"{root} is a project already (it has params.yaml); choose another folder")
-    read_config(model)
+    fov_vx = read_config(model).fov_vx
     registry.read_weights(model)
     name = model.resolve().name
     target = root / "models" / name
     if target.resolve() != model.resolve():
         shutil.copytree(model, target, dirs_exist_ok=True)
-    return name
+    radius_vx = tuple(max(extent - 1, 1) for extent in fov_vx)  # half a window, and half of one to move
+    return {"flood": {"model": name}, "resegment": {"model": name, "radius_vx": radius_vx}}
 
 
 def create(

@@ -62,9 +62,8 @@ def init(
             else f"--ffn-model {ffn_model}: is for --method ffn alone"
         )
     if ffn_model is not None:
-        brought = newproject.bring_ffn(folder, ffn_model)
-        for asking in ("flood", "resegment"):
-            changes[asking] = {**changes.get(asking, {}), "model": brought}
+        for stage, brought in newproject.bring_ffn(folder, ffn_model).items():
+            changes[stage] = {**changes.get(stage, {}), **brought}
     listed = newproject.as_named(manifest, folder) if manifest else "raw/manifest.csv"
     p = newproject.create(
         folder,

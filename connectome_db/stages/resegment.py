@@ -159,7 +159,10 @@ def _candidates(
 ) -> Iterator[tuple[dict[str, Any], tuple[int, int]]]:
     """The largest contact of every pair of fragments that may be one, and the numbers of the two as it names them."""
     contact = block.tables[CONTACT]
-    ends = [fragment[locate(ids, contact[side].to_numpy(), "supervoxel")] for side in ("a", "b")]
+    try:
+        ends = [fragment[locate(ids, contact[side].to_numpy(), "supervoxel")] for side in ("a", "b")]
+    except KeyError as error:
+        raise StageError(f"contact names a supervoxel that segment did not make: {error.args[0]}") from error
     area = contact["area_nm2"].to_numpy()
     low, high = np.minimum(*ends), np.maximum(*ends)
     order = np.lexsort((np.arange(len(area)), -area, high, low))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from connectome_db.stages.flooded import STAGES
 from tests.pipeline.bright_ffn import GAIN, THRESHOLD, write_bright
 from tests.pipeline.conftest import differing, killed_midway
 from tests.shared_build import made_once
+from tests.versioned import commit_version, edit_params
 
 BLOCKS = {"block_vx": (8, 64, 64), "halo_vx": (4, 16, 16), "apron_vx": (2, 8, 8)}
 IMAGING = ("ingest", "montage", "match", "align", "render", "mask")
@@ -225,7 +227,9 @@ def test_init_makes_such_a_project(imaged: Path, tmp_path: Path) -> None:
     assert made.exit_code == 0, made.output
     project = config.load(tmp_path / "p", config.stages_of(tmp_path / "p"))
     assert [s.name for s in project.stages] == [s.name for s in STAGES]
-    assert project.params["flood"].model == "bright-ffn"
+    assert project.params["flood"].model == project.params["resegment"].model == "bright-ffn"
+    assert project.params["resegment"].radius_vx == (4, 16, 16)  # its window is (5, 17, 17)
+    assert project.params["resegment"].block_vx == project.params["score"].block_vx
     assert project.params["segment"].block_vx == project.params["flood"].block_vx
     assert project.params["overlap"].depth_vx == project.params["flood"].apron_vx
 
@@ -281,3 +285,19 @@ def test_lineage_tells_of_what_was_filled_again(reference: Project) -> None:
     lineage = " ".join(done.output.replace("│", " ").split())
     assert f"filled again at the contact with {joined['b']}" in lineage
     assert f"a_other {joined['a_other']:.3g}" in lineage
+
+
+def test_diff_says_that_filling_again_made_the_difference(reference: Project, tmp_path: Path) -> None:
+    root = fresh(reference.root, tmp_path / "p").root
+    edit_params(root, lambda p: p["agglomerate"].update(threshold=0.7, dust_vx=0))
+    commit_version(root, "v1", STAGES)
+    before = pq.read_table(root / "data" / "agglomerate" / "member.parquet")
+    edit_params(root, lambda p: p["resegment"].update(from_affinity=0.99))
+    outcomes = commit_version(root, "v2", STAGES)
+    assert (outcomes["score"].computed, outcomes["agglomerate"].computed) == (0, 1)
+    assert not pq.read_table(root / "data" / "agglomerate" / "member.parquet").equals(before)
+    done = CliRunner().invoke(app, ["diff", "v1", "v2", "-C", str(root)])
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.output.split())
+    assert "0 resegment.from_affinity" in told
+    assert re.search(r"merged 2 objects → \d+ [\d,]+ 0 ", told)  # cause 0
