@@ -245,8 +245,54 @@ def test_blocks_that_judge_one_pair_are_averaged() -> None:
         ([], True),
         ([pair | against], True),
         ([pair | against | {"unit": n} for n in range(7, 12)], False),
+        ([pair | against | {"unit": n, "a_other": 0.4} for n in range(7, 30)], False),
     ):
         table = memory.tables["resegment.resegmentation"]
         memory.tables["resegment.resegmentation"] = pa.Table.from_pylist([*rows, *more], schema=table.schema)
         object_of = objects(memory, threshold=0.42, resegmented=1.0)
         assert (object_of[1] == object_of[51]) == whole
+
+
+def test_a_pair_is_judged_at_its_largest_contact() -> None:
+    """Neurite 1 is cut at a section, both parts are one fragment: the part above touches neurite 2 more."""
+    memory = scored(neurites())
+    table = memory.tables["overlap.overlap"]
+    joined = table.to_pylist()[0] | {"a": 1, "b": 51, "accepted": True}
+    memory.tables["overlap.overlap"] = pa.Table.from_pylist([*table.to_pylist(), joined], schema=table.schema)
+    rows = judged(memory)
+    assert [(r["a"], r["b"]) for r in rows if {neurite(r["a"]), neurite(r["b"])} == {1, 2}] == [(2, 51)]
+
+
+def test_other_fragments_are_in_the_way_and_what_has_none_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, seen = resegment_stage.resegment, []
+
+    def watching(image: np.ndarray, free: np.ndarray, a: np.ndarray, b: np.ndarray, how: Any) -> Any:
+        seen.append((image, free, a, b))
+        return real(image, free, a, b, how)
+
+    monkeypatch.setattr(resegment_stage, "resegment", watching)
+    truth = neurites()
+    memory = scored(truth)
+    gap = truth == 0
+    memory.volumes["segment.supervoxels"][gap & (np.indices(SHAPE)[0] > 25)] = 0  # nothing has these
+    memory.run(score_stage.STAGE, score_stage.ScoreParams(block_vx=BLOCK))
+    assert len(judged(memory)) == len(seen) > 15
+    assert any((free & ~a & ~b).any() for _, free, a, b in seen)
+    for image, free, a, b in seen:
+        assert not (a & b).any()
+        assert (free >= (a | b)).all()
+        assert (image[free & ~a & ~b] == 0).all()  # background, and no voxel of another neurite
+
+
+def test_what_lies_beyond_the_dataset_is_its_mirror_image() -> None:
+    class Watching(TruthWindow):
+        def predict(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+            lowest.append(int(images.min()))
+            return super().predict(images, masks)
+
+    lowest: list[int] = []
+    memory = scored(neurites())
+    memory.volumes["render.image"] += 40
+    judged(memory, Watching())
+    assert len(lowest) > 30
+    assert set(lowest) == {40}
