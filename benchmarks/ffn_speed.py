@@ -3,10 +3,11 @@
     connectome models import-ffn SHARED_DATA/ffn_fib25_checkpoint --name fib25-ffn
     connectome models import-ffn SHARED_DATA/ffn_fib25_checkpoint --name fib25-ffn-bf16 --bfloat16
     connectome models quantize fib25-ffn --name fib25-ffn-int8 --data fib25=SHARED_DATA/fib25
-    python -m benchmarks.ffn_speed --data SHARED_DATA/fib25 --models models [--box 80,128,128]
-        [--ways fib25-ffn-bf16:8,fib25-ffn-int8:8,fib25-ffn-int8:12]
+    python -m benchmarks.ffn_speed --data SHARED_DATA/fib25 --models models [--box 80,128,128] [--first 0]
+        [--ways fib25-ffn-bf16:8,fib25-ffn-int8:8,fib25-ffn-lite-int8:12:-1] [--no-loop]
 
-A way is a model and a step in voxels.
+A way is a model, a step in voxels and, where it is not the published 0, `flood.disco_seed_threshold`. `--first` is the
+first section of the box: networks that were trained here have not seen sections from 100 on.
 
 One box of FIB-25, each way in a process of its own, timed from start to end with loading. The loop is that of
 `tests.kernels.flood_reference`, which the tests hold the engine against: seeds, moves and rules as published, on the
@@ -46,9 +47,9 @@ def triple(text: str) -> tuple[int, int, int]:
     return z, y, x
 
 
-def volume(data: Path, box: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+def volume(data: Path, box: tuple[int, int, int], first: int) -> tuple[np.ndarray, np.ndarray]:
     with h5py.File(data / "ts2_z000-139.h5") as file:
-        raw, truth = file["raw"][: box[0]], file["gt"][: box[0]]
+        raw, truth = (file[name][first : first + box[0]] for name in ("raw", "gt"))
     cut = tuple(slice((n - b) // 2, (n - b) // 2 + b) for n, b in zip(raw.shape, box, strict=True))
     return np.ascontiguousarray(normalise_stack(raw)[cut]), connected_pieces(truth[cut])
 
@@ -73,13 +74,15 @@ def published(image: np.ndarray, model: Path) -> tuple[np.ndarray, int]:
     return found["labels"][real], sum(o[2] for o in found["objects"])
 
 
-def staged(image: np.ndarray, model: Path, step: int) -> tuple[np.ndarray, int]:
+def staged(image: np.ndarray, model: Path, step: int, disco: float) -> tuple[np.ndarray, int]:
     memory = Memory(
         (10.0, 10.0, 10.0),
         {"render.image": image, "mask.mask": np.zeros(image.shape, np.uint8)},
         Box((0, 0, 0), image.shape),
     )
-    params = flood.FloodParams(block_vx=image.shape, halo_vx=(16, 16, 16), step_vx=(step,) * 3)
+    params = flood.FloodParams(
+        block_vx=image.shape, halo_vx=(16, 16, 16), step_vx=(step,) * 3, disco_seed_threshold=disco
+    )
     memory.run(flood.STAGE, params, load_ffn(model))
     return memory.volumes["flood.bodies"], int(np.sum(memory.tables["flood.flood_object"]["moves"].to_numpy()))
 
@@ -89,14 +92,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--box", type=triple, default=(80, 128, 128))
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--ways", default=WAYS)
+    parser.add_argument("--no-loop", action="store_true", help="ratios are then to the first way")
     parser.add_argument("--way", help="what a process of its own does")
     a = parser.parse_args()
     if a.way:
-        image, truth = volume(a.data, a.box)
-        name, _, step = a.way.partition(":")
+        image, truth = volume(a.data, a.box, a.first)
+        name, *rest = a.way.split(":")
         labels, moves = (
-            published(image, a.models / FULL) if name == "loop" else staged(image, a.models / name, int(step))
+            published(image, a.models / FULL)
+            if name == "loop"
+            else staged(image, a.models / name, int(rest[0]), float(rest[1]) if rest[1:] else 0.0)
         )
         scores = {
             "coverage": float((labels[truth != 0] != 0).mean()),
@@ -106,13 +113,13 @@ def main() -> None:
         print(json.dumps({"moves": moves, **scores}))
         return
     first = None
-    ways = ["loop", *a.ways.split(",")]
-    print(f"{'way':24} {'s':>7} {'moves':>6} {'moves/s':>8} {'voxels/s':>9} {'ratio':>6} coverage covered    all")
+    ways = [*([] if a.no_loop else ["loop"]), *a.ways.split(",")]
+    print(f"{'way':28} {'s':>7} {'moves':>6} {'moves/s':>8} {'voxels/s':>9} {'ratio':>6} coverage covered    all")
     for way in ways:
         start = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.ffn_speed", "--data", a.data, "--models", a.models,
-             "--box", ",".join(map(str, a.box)), "--way", way],
+             "--box", ",".join(map(str, a.box)), "--first", str(a.first), "--way", way],
             check=True, capture_output=True, text=True,
         )  # fmt: skip
         seconds = time.perf_counter() - start
@@ -120,7 +127,7 @@ def main() -> None:
         speed = float(np.prod(a.box)) / seconds
         first = first or speed
         moves = found["moves"]
-        print(f"{way:24} {seconds:7.0f} {moves:6d} {moves / seconds:8.2f} {speed:9.0f} {speed / first:6.1f} "
+        print(f"{way:28} {seconds:7.0f} {moves:6d} {moves / seconds:8.2f} {speed:9.0f} {speed / first:6.1f} "
               f"{found['coverage']:8.3f} {found['covered']:7.4f} {found['all']:6.4f}", flush=True)  # fmt: skip
 
 

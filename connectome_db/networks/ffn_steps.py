@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from connectome_db.networks.architecture import Triple
 from connectome_db.networks.backend import keras_module
 from connectome_db.networks.ffn import FFNConfig
+from connectome_db.networks.ffn_jax import added
 from connectome_db.networks.ffn_sampling import OBJECT, UNKNOWN, Example, shifts_of
 
 Reduce = Callable[[Sequence[NDArray[np.float32]]], list[NDArray[np.float32]]]
@@ -187,7 +188,7 @@ class Stepper:
         new = State(
             np.stack([e.image.ravel() for e in chosen]),
             np.stack([e.truth.ravel() for e in chosen]),
-            self.looks.blank(count),
+            self.looks.blank(1),
             np.stack([e.order for e in chosen]),
         )
         self.state = self._engine.fill(self.state, np.array(padded, np.int32)[:, None], new)
@@ -221,7 +222,24 @@ class Stepper:
 
 
 def _put(ops: Any, state: State, rows: Any, new: State) -> State:
-    return State(*(ops.scatter_update(old, rows, value) for old, value in zip(state, new, strict=True)))
+    """State with some rows (n, 1) exchanged; the canvas of `new` is one for all of them."""
+    blank = ops.broadcast_to(new.canvas, (rows.shape[0], state.canvas.shape[1]))
+    values = (new.image, new.truth, blank, new.order)
+    return State(*(ops.scatter_update(old, rows, value) for old, value in zip(state, values, strict=True)))
+
+
+def _functional(model: Any, config: FFNConfig) -> Callable[[Sequence[Any], Any], Any]:
+    """A keras.Model as a function of its weights and its input to logits, in the form that is fast on a GPU.
+
+    Keras would take 3-D convolutions, whose gradients are slow there (measured in benchmarks/README.md).
+    """
+    names = [variable.path for variable in model.trainable_variables]
+    precision = model.get_layer("conv0_a").compute_dtype
+
+    def logits(weights: Sequence[Any], seen: Any) -> Any:
+        return seen[..., 1] + added(dict(zip(names, weights, strict=True)), seen, config.depth, precision)
+
+    return logits
 
 
 class _Jax:
@@ -235,18 +253,16 @@ class _Jax:
         self.memory: list[Any] = []
         self.load()
         taught = None if teacher is None else [v.value for v in teacher.trainable_variables]
+        says = _functional(model, looks.config)
+        teaches = None if looks.teacher is None else _functional(teacher, looks.teacher)
 
         def lost(weights: Any, state: State, seen: Any, places: Any, answer: Any) -> tuple[Any, Any]:
-            update, _ = model.stateless_call(weights, [], seen, training=True)
-            logits = seen[..., 1] + update[..., 0]
+            logits = says(weights, seen)
             return looks.cost(logits, *looks.target(state, places, answer)), logits
 
         def gradient(weights: Any, known: Any, state: State) -> Any:
             places, seen, order, _, shown = looks.window(state)
-            answer = None
-            if teacher is not None:
-                update, _ = teacher.stateless_call(known, [], shown, training=False)
-                answer = shown[..., 1] + update[..., 0]
+            answer = None if teaches is None else teaches(known, shown)
             (loss, logits), slope = jax.value_and_grad(lost, has_aux=True)(weights, state, seen, places, answer)
             return slope, loss, *looks.written(state, places, logits, order)
 

@@ -67,6 +67,9 @@ class FFNTrainConfig(BaseModel):
     """The weights kept are an exponential moving average with this momentum."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of training; that of the model made is `network.precision`."""
+    looks: int = Field(default=0, ge=0)
+    """Windows of an example at most, so that first windows, which see nothing but a seed, are a larger share; 0: until
+    it has no move left."""
     refresh_every: int = Field(default=200, ge=1)
     """All rows begin new examples, and a checkpoint is kept, every so many steps."""
     validate_every: int = Field(default=0, ge=0)
@@ -190,6 +193,7 @@ class _Run:
         self.judged: Any = None
         self.history: list[float] = []
         self.left: NDArray[np.bool_] = np.zeros(looks.batch, np.bool_)
+        self.looked = np.zeros(looks.batch, np.int64)
 
     def step(self, supply: Supply, step: int) -> None:
         """Refill rows, look once in each, learn."""
@@ -199,7 +203,10 @@ class _Run:
         empty = np.flatnonzero(~self.left).tolist()
         if empty:
             self.stepper.fill(empty, [supply.take(row) for row in empty])
-        loss, self.left = self.stepper.step(self.ranks.reduce)
+            self.looked[empty] = 0
+        loss, left = self.stepper.step(self.ranks.reduce)
+        self.looked += 1
+        self.left = left & (self.looked < self.config.looks) if self.config.looks else left
         if not np.isfinite(loss):
             raise ConfigError(
                 f"step {step}: the loss is {loss}; lower learning_rate ({self.config.learning_rate})"

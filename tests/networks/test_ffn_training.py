@@ -104,20 +104,23 @@ def plain_losses(config: FFNTrainConfig, folder: Path, teacher: Path | None = No
             left = [t for t in turns if canvas[tuple(middle + shifts[t])] >= logit(0.9)]
             moves += 1
             most = max(most, moves)
+            if moves == config.looks:
+                left = []
     return total.tolist(), most
 
 
-@pytest.mark.parametrize("taught", [False, True])
-def test_windows_move_and_are_scored_as_by_plain_slices(tmp_path: Path, taught: bool) -> None:
-    """Many moves, rows that end at different steps, voxels that do not count, a teacher that sees more."""
+@pytest.mark.parametrize(("taught", "looks"), [(False, 0), (True, 0), (False, 4)])
+def test_windows_move_and_are_scored_as_by_plain_slices(tmp_path: Path, taught: bool, looks: int) -> None:
+    """Many moves or few, rows that end at different steps, voxels that do not count, a teacher that sees more."""
     folder = model(tmp_path / "m")
     wide = NETWORK.model_copy(update={"fov_vx": (5, 17, 15), "features": 3})
     teacher = model(tmp_path / "teacher", wide, seed=7) if taught else None
     sampling = FFNSamplingConfig(min_object_vx=100, augment=STILL)
-    config = training(steps=40, refresh_every=25, sampling=sampling, teacher_share=0.3, batch=3, **STANDING)
+    more = {"sampling": sampling, "looks": looks, **STANDING}
+    config = training(steps=40, refresh_every=25, teacher_share=0.3, batch=3, **more)
     found = losses(config, tmp_path / "out", initial=folder, teacher=teacher)
     wanted, most = plain_losses(config, folder, teacher)
-    assert most > 5
+    assert most == looks if looks else most > 5
     assert found == pytest.approx(wanted, rel=1e-4)
     assert np.abs(weights_of(tmp_path / "out") - weights_of(folder)).max() < 1e-6
 
