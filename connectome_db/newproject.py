@@ -55,10 +55,11 @@ def run(folder: Path, *command: str) -> None:
 def model_changes(stages: tuple[AnyStage, ...], family: str, method: str = "affinity") -> dict[str, dict[str, Any]]:
     """Which model each network stage uses, for a family of models ("phantom": phantom-affinity, phantom-cleft).
 
-    `method` is that of `segment`. With "ffn", `segment` works in the blocks of `flood`, whose bodies it takes over.
+    `method` is that of `segment`. With "ffn", `segment` works in the blocks of `flood`, whose bodies it takes over; the
+    flood-filling network of a family is its `-ffn-lite`, which splits much with the published disco_seed_threshold.
     """
     known = sorted(p.name for p in registry.BUNDLED.iterdir() if p.is_dir()) if registry.BUNDLED.is_dir() else []
-    families = sorted({n.rpartition("-")[0] for n in known})
+    families = sorted({n.partition("-")[0] for n in known})
     if family not in families:
         raise ConfigError(
             f"model family {family!r}: none of that name comes with the package{nearest(family, families)}"
@@ -72,11 +73,17 @@ def model_changes(stages: tuple[AnyStage, ...], family: str, method: str = "affi
         changes["overlap"]["depth_vx"] = blocks["apron_vx"]
     for stage in stages:
         if stage.network:
-            name = f"{family}-{stage.network}"
+            name = f"{family}-ffn-lite" if stage.network == "ffn" else f"{family}-{stage.network}"
             # A family without a network for a task falls back on the default; `connectome init` says which.
             if name in known:
-                changes[stage.name] = {"model": name, **changes.get(stage.name, {})}
+                own = {"disco_seed_threshold": -1.0} if stage.network == "ffn" else {}
+                changes[stage.name] = {"model": name, **own, **changes.get(stage.name, {})}
     return changes
+
+
+def has_ffn(family: str) -> bool:
+    """True when the package brings a flood-filling network of this family along."""
+    return (registry.BUNDLED / f"{family}-ffn-lite").is_dir()
 
 
 def bring_ffn(root: Path, model: Path) -> dict[str, dict[str, Any]]:
@@ -94,7 +101,8 @@ def bring_ffn(root: Path, model: Path) -> dict[str, dict[str, Any]]:
     if target.resolve() != model.resolve():
         shutil.copytree(model, target, dirs_exist_ok=True)
     radius_vx = tuple(max(extent - 1, 1) for extent in fov_vx)  # half a window, and half of one to move
-    return {"flood": {"model": name}, "resegment": {"model": name, "radius_vx": radius_vx}}
+    published = {"model": name, "disco_seed_threshold": FloodParams().disco_seed_threshold}
+    return {"flood": published, "resegment": {**published, "radius_vx": radius_vx}}
 
 
 def create(

@@ -407,7 +407,8 @@ def models() -> str:
         "## Scores on held-out data\n",
         "Measured after training, on data that no weight was fitted to. Affinity: with a plain watershed and the\n"
         "merge threshold of those tried that scores best there: no score of the pipeline. Cleft: a synapse is\n"
-        "found where a component of the predicted clefts lies on it. The cards hold more.\n",
+        "found where a component of the predicted clefts lies on it. Flood: bodies alone, of all voxels. The cards\n"
+        "hold more.\n",
         "\n".join(scores),
     ]
     return "\n".join(parts)

@@ -33,7 +33,7 @@ def init(
         Literal["affinity", "mutex", "ffn"], typer.Option(help="How segment works; ffn adds the stage flood.")
     ] = "affinity",
     ffn_model: Annotated[
-        Path | None, typer.Option(help="With --method ffn: model folder of the network; it is copied into models/.")
+        Path | None, typer.Option(help="With --method ffn: folder of the network, copied into models/; fib25 has one.")
     ] = None,
     tile_overlap_px: Annotated[
         tuple[int, int] | None, typer.Option(metavar="Y X", help="Overlap, for folders without positions.")
@@ -54,12 +54,12 @@ def init(
     stages = flooded.STAGES if method == "ffn" else pipeline.STAGES
     newproject.need_tools()
     changes = newproject.model_changes(stages, models, method)
-    if (method == "ffn") != (ffn_model is not None):
+    if method != "ffn" and ffn_model is not None:
+        raise ConfigError(f"--ffn-model {ffn_model}: is for --method ffn alone")
+    if method == "ffn" and ffn_model is None and not newproject.has_ffn(models):
         raise ConfigError(
             "--method ffn: wanted --ffn-model as well, the folder of a flood-filling network; "
-            "`connectome models import-ffn` or `connectome train ffn` makes one"
-            if method == "ffn"
-            else f"--ffn-model {ffn_model}: is for --method ffn alone"
+            "`connectome models import-ffn` or `connectome train ffn` makes one (one for fib25 comes with the package)"
         )
     if ffn_model is not None:
         for stage, brought in newproject.bring_ffn(folder, ffn_model).items():

@@ -232,6 +232,14 @@ def test_init_makes_such_a_project(imaged: Path, tmp_path: Path) -> None:
     assert project.params["resegment"].block_vx == project.params["score"].block_vx
     assert project.params["segment"].block_vx == project.params["flood"].block_vx
     assert project.params["overlap"].depth_vx == project.params["flood"].apron_vx
+    assert project.params["flood"].disco_seed_threshold == project.params["resegment"].disco_seed_threshold == 0
+    words[1], words[words.index("phantom")] = str(tmp_path / "q"), "fib25"
+    bundled = CliRunner().invoke(app, words)
+    assert bundled.exit_code == 0, bundled.output
+    project = config.load(tmp_path / "q", config.stages_of(tmp_path / "q"))
+    for stage in ("flood", "resegment"):
+        assert project.params[stage].model == "fib25-ffn-lite"
+        assert project.params[stage].disco_seed_threshold == -1
 
 
 def test_a_model_of_another_kind_is_refused(reference: Project, tmp_path: Path) -> None:
