@@ -2,7 +2,8 @@
 
     connectome models import-ffn SHARED_DATA/ffn_fib25_checkpoint --name fib25-ffn --bfloat16
     python -m benchmarks.fib25_ffn --data SHARED_DATA/fib25 --model models/fib25-ffn --out FOLDER
-        [--block 140,125,125] [--halo 16,16,16] [--step 0] [--sections 140] [--affinity fib25-lsd]
+        [--block 140,125,125] [--halo 16,16,16] [--step 0] [--disco 0] [--sections 140]
+        [--affinity fib25-lsd]
         [--fills none,affinity,mutex,alone] [--repulsion 2] [--accept-share 0.7] [--resegmented 0,0.7]
 
 The stages' own plan and compute, unit by unit; a unit of `flood` or `resegment` that was made is kept in FOLDER and not
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--step", type=int, default=0)
     parser.add_argument("--sections", type=int, default=140)
     parser.add_argument("--order", default="forward")
+    parser.add_argument("--disco", type=float, default=flood.FloodParams().disco_seed_threshold)
     parser.add_argument("--raw", action="store_true", help="grey levels as they are, not those of `render`")
     parser.add_argument("--affinity", default="fib25-lsd")
     parser.add_argument("--fills", default="none,affinity,mutex,alone")
@@ -147,7 +149,7 @@ def main() -> None:
     blocks = {"block_vx": a.block, "halo_vx": a.halo, "apron_vx": a.apron}
     network = load_ffn(a.model, batch=a.batch)
     step = (a.step,) * 3
-    filled = flood.FloodParams(step_vx=step, order=a.order, **blocks)
+    filled = flood.FloodParams(step_vx=step, order=a.order, disco_seed_threshold=a.disco, **blocks)
     Kept(flood.STAGE, a.out, ("moves",)).run(memory, filled, network)
     affinity = load_network(find_model(Path(a.affinity).name, [Path(a.affinity).parent, BUNDLED]))
     for fill in a.fills.split(","):
@@ -164,7 +166,11 @@ def main() -> None:
             weights = [0.0]
         else:
             again = resegment.ResegmentParams(
-                step_vx=step, block_vx=a.block, from_affinity=a.from_affinity, min_size_vx=a.min_size
+                step_vx=step,
+                disco_seed_threshold=a.disco,
+                block_vx=a.block,
+                from_affinity=a.from_affinity,
+                min_size_vx=a.min_size,
             )
             kept = Kept(resegment.STAGE, a.out / f"resegment-{fill}", ("a_moves", "b_moves"))
             kept.run(memory, again, network)
