@@ -2,10 +2,11 @@
 
     KERAS_BACKEND=jax python -m benchmarks.ffn_device --data SHARED_DATA/fib25 --models models [--batches 64,128]
 
-`models` holds fib25-ffn and fib25-ffn-bf16 (see benchmarks.ffn_speed). Needs jax with a device, keras, numba, scipy and
-h5py, and nothing of the pipeline. First the answers of both precisions are compared with float32 computed by JAX on the
-CPU: cuDNN has given wrong bfloat16 convolutions for large shapes. Then windows a second: with windows that come from
-and go to the host's memory, and with `flood_many` on boxes of 128 voxels, all rows busy, once it runs evenly.
+`models` holds fib25-ffn and fib25-ffn-bf16 (see benchmarks.ffn_speed). Needs jax with a device, keras, greenlet, numba,
+scipy and h5py, and nothing of the pipeline. First the answers of both precisions are compared with float32 computed by
+JAX on the CPU: cuDNN has given wrong bfloat16 convolutions for large shapes. Then windows a second: with windows that
+come from and go to the host's memory, and with so many boxes of 128 voxels under way that all rows are busy, once it
+runs evenly.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -21,10 +24,12 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 import h5py
 import numpy as np
 
-from connectome_db.kernels.flood_many import FloodTask, flood_many
+from connectome_db.kernels.flood import flood
 from connectome_db.kernels.flood_seeds import boundary_peaks
-from connectome_db.kernels.flood_types import FloodOptions
+from connectome_db.kernels.flood_types import Flooded, FloodOptions
 from connectome_db.networks.ffn import FloodNetwork, flops_per_move, load_ffn
+from connectome_db.networks.together import Together
+from connectome_db.spec import Window
 
 MODELS = ("fib25-ffn-bf16", "fib25-ffn")
 SIDE = 128
@@ -55,12 +60,12 @@ def filling(network: FloodNetwork, image: np.ndarray, seeds: np.ndarray, seconds
     """Windows a second with the engine, from the sixth call on."""
     rng, calls, start = np.random.default_rng(0), 0, 0.0
 
-    def tasks() -> Iterator[FloodTask]:
+    def crops(window: Window) -> Iterator[Callable[[], Flooded]]:
         while True:
             low = rng.integers(0, np.array(image.shape) - SIDE + 1)
             box = tuple(slice(a, a + SIDE) for a in low)
             mine = seeds[(seeds >= low).all(axis=1) & (seeds < low + SIDE).all(axis=1)] - low
-            yield FloodTask(np.ascontiguousarray(image[box]), mine)
+            yield partial(flood, np.ascontiguousarray(image[box]), window, mine, FloodOptions())
 
     def ask(grey: np.ndarray, masks: np.ndarray) -> object:
         nonlocal calls, start
@@ -71,8 +76,9 @@ def filling(network: FloodNetwork, image: np.ndarray, seeds: np.ndarray, seconds
             raise EnoughError
         return network.answer(grey, masks)
 
+    together = Together(replace(network, answering=lambda: ask), 2 * network.batch)
     try:
-        for _ in flood_many(tasks(), network, FloodOptions(), ask):
+        for _ in together.run(crops(together.window)):
             pass
     except EnoughError:
         pass

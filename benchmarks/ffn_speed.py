@@ -12,7 +12,8 @@ first section of the box: networks that were trained here have not seen sections
 One box of FIB-25, each way in a process of its own, timed from start to end with loading. The loop is that of
 `tests.kernels.flood_reference`, which the tests hold the engine against: seeds, moves and rules as published, on the
 same mirrored image as the stage's, or a box this small would be half empty. "covered" is the adapted Rand error on
-voxels that have a body, "all" on all of the truth's; truth by its connected pieces in the box.
+voxels that have a body, "all" on all of the truth's; truth by its connected pieces in the box. So is the segmentation
+that Google published, which is told for comparison.
 """
 
 from __future__ import annotations
@@ -47,11 +48,20 @@ def triple(text: str) -> tuple[int, int, int]:
     return z, y, x
 
 
-def volume(data: Path, box: tuple[int, int, int], first: int) -> tuple[np.ndarray, np.ndarray]:
+def volume(data: Path, box: tuple[int, int, int], first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image, truth and the segmentation that was published, both by their connected pieces in the box."""
     with h5py.File(data / "ts2_z000-139.h5") as file:
-        raw, truth = (file[name][first : first + box[0]] for name in ("raw", "gt"))
+        raw, truth, made = (file[name][first : first + box[0]] for name in ("raw", "gt", "ffn_published"))
     cut = tuple(slice((n - b) // 2, (n - b) // 2 + b) for n, b in zip(raw.shape, box, strict=True))
-    return np.ascontiguousarray(normalise_stack(raw)[cut]), connected_pieces(truth[cut])
+    return np.ascontiguousarray(normalise_stack(raw)[cut]), connected_pieces(truth[cut]), connected_pieces(made[cut])
+
+
+def scored(labels: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    return {
+        "coverage": float((labels[truth != 0] != 0).mean()),
+        "covered": adapted_rand(overlap(labels.astype(np.uint64), truth, ignore_seg=0)).error,
+        "all": adapted_rand(overlap(labels.astype(np.uint64), truth)).error,
+    }
 
 
 class OneByOne:
@@ -98,23 +108,23 @@ def main() -> None:
     parser.add_argument("--way", help="what a process of its own does")
     a = parser.parse_args()
     if a.way:
-        image, truth = volume(a.data, a.box, a.first)
+        image, truth, _ = volume(a.data, a.box, a.first)
         name, *rest = a.way.split(":")
         labels, moves = (
             published(image, a.models / FULL)
             if name == "loop"
             else staged(image, a.models / name, int(rest[0]), float(rest[1]) if rest[1:] else 0.0)
         )
-        scores = {
-            "coverage": float((labels[truth != 0] != 0).mean()),
-            "covered": adapted_rand(overlap(labels.astype(np.uint64), truth, ignore_seg=0)).error,
-            "all": adapted_rand(overlap(labels.astype(np.uint64), truth)).error,
-        }
-        print(json.dumps({"moves": moves, **scores}))
+        print(json.dumps({"moves": moves, **scored(labels, truth)}))
         return
     first = None
     ways = [*([] if a.no_loop else ["loop"]), *a.ways.split(",")]
     print(f"{'way':28} {'s':>7} {'moves':>6} {'moves/s':>8} {'voxels/s':>9} {'ratio':>6} coverage covered    all")
+    _, truth, made = volume(a.data, a.box, a.first)
+    told = scored(made, truth)
+    print(
+        f"{'published segmentation':68} {told['coverage']:8.3f} {told['covered']:7.4f} {told['all']:6.4f}", flush=True
+    )
     for way in ways:
         start = time.perf_counter()
         done = subprocess.run(

@@ -56,7 +56,7 @@ def model_changes(stages: tuple[AnyStage, ...], family: str, method: str = "affi
     """Which model each network stage uses, for a family of models ("phantom": phantom-affinity, phantom-cleft).
 
     `method` is that of `segment`. With "ffn", `segment` works in the blocks of `flood`, whose bodies it takes over; the
-    flood-filling network of a family is its `-ffn-lite`, which splits much with the published disco_seed_threshold.
+    flood-filling network is chosen by `bring_ffn` or `bundled_ffn`.
     """
     known = sorted(p.name for p in registry.BUNDLED.iterdir() if p.is_dir()) if registry.BUNDLED.is_dir() else []
     families = sorted({n.partition("-")[0] for n in known})
@@ -73,36 +73,48 @@ def model_changes(stages: tuple[AnyStage, ...], family: str, method: str = "affi
         changes["overlap"]["depth_vx"] = blocks["apron_vx"]
     for stage in stages:
         if stage.network:
-            name = f"{family}-ffn-lite" if stage.network == "ffn" else f"{family}-{stage.network}"
+            name = f"{family}-{stage.network}"
             # A family without a network for a task falls back on the default; `connectome init` says which.
             if name in known:
-                own = {"disco_seed_threshold": -1.0} if stage.network == "ffn" else {}
-                changes[stage.name] = {"model": name, **own, **changes.get(stage.name, {})}
+                changes[stage.name] = {"model": name, **changes.get(stage.name, {})}
     return changes
 
 
-def has_ffn(family: str) -> bool:
-    """True when the package brings a flood-filling network of this family along."""
-    return (registry.BUNDLED / f"{family}-ffn-lite").is_dir()
+def bundled_ffn(family: str) -> dict[str, dict[str, Any]]:
+    """What it changes, by stage, to fill with the flood-filling network of a family that comes with the package.
+
+    It splits much under the published rule that a voxel is not raised again, so that is off. A family without one is a
+    ConfigError.
+    """
+    name = f"{family}-ffn-lite"
+    if not (registry.BUNDLED / name).is_dir():
+        raise ConfigError(
+            "--method ffn: wanted --ffn-model as well, the folder of a flood-filling network; "
+            "`connectome models import-ffn` or `connectome train ffn` makes one (one for fib25 comes with the package)"
+        )
+    return _asking(registry.BUNDLED / name, disco_seed_threshold=-1.0)
+
+
+def _asking(model: Path, **more: Any) -> dict[str, dict[str, Any]]:
+    """Parameters of the stages that ask a flood-filling network: its name, and how far around a contact it can move."""
+    radius_vx = tuple(max(extent - 1, 1) for extent in read_config(model).fov_vx)  # half a window, and half of one more
+    asked = {"model": model.resolve().name, **more}
+    return {"flood": asked, "resegment": {**asked, "radius_vx": radius_vx}}
 
 
 def bring_ffn(root: Path, model: Path) -> dict[str, dict[str, Any]]:
-    """Copy the folder of a flood-filling network into the project-to-be at `root`; returns what that changes, by stage:
-    its name, and how far around a contact its window can move.
+    """Copy the folder of a flood-filling network into the project-to-be at `root`; returns what that changes, by stage.
 
     A folder that is no such model, or a project that exists, is a ConfigError, and nothing is written.
     """
     if (root / "params.yaml").exists():
         raise ConfigError(f"{root} is a project already (it has params.yaml); choose another folder")
-    fov_vx = read_config(model).fov_vx
+    changes = _asking(model)
     registry.read_weights(model)
-    name = model.resolve().name
-    target = root / "models" / name
+    target = root / "models" / model.resolve().name
     if target.resolve() != model.resolve():
         shutil.copytree(model, target, dirs_exist_ok=True)
-    radius_vx = tuple(max(extent - 1, 1) for extent in fov_vx)  # half a window, and half of one to move
-    published = {"model": name, "disco_seed_threshold": FloodParams().disco_seed_threshold}
-    return {"flood": published, "resegment": {**published, "radius_vx": radius_vx}}
+    return changes
 
 
 def create(

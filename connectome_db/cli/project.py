@@ -56,14 +56,10 @@ def init(
     changes = newproject.model_changes(stages, models, method)
     if method != "ffn" and ffn_model is not None:
         raise ConfigError(f"--ffn-model {ffn_model}: is for --method ffn alone")
-    if method == "ffn" and ffn_model is None and not newproject.has_ffn(models):
-        raise ConfigError(
-            "--method ffn: wanted --ffn-model as well, the folder of a flood-filling network; "
-            "`connectome models import-ffn` or `connectome train ffn` makes one (one for fib25 comes with the package)"
-        )
-    if ffn_model is not None:
-        for stage, brought in newproject.bring_ffn(folder, ffn_model).items():
-            changes[stage] = {**changes.get(stage, {}), **brought}
+    if method == "ffn":
+        brought = newproject.bundled_ffn(models) if ffn_model is None else newproject.bring_ffn(folder, ffn_model)
+        for stage, own in brought.items():
+            changes[stage] = {**changes.get(stage, {}), **own}
     listed = newproject.as_named(manifest, folder) if manifest else "raw/manifest.csv"
     p = newproject.create(
         folder,

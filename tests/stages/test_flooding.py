@@ -24,7 +24,7 @@ from connectome_db.stages import score as score_stage
 from connectome_db.stages import segment as segment_stage
 from tests.stages.memory import Memory
 from tests.stages.test_reconstruction import mapped
-from tests.stages.truth_network import TruthAffinity, TruthWindow, colour
+from tests.stages.truth_network import TruthAffinity, TruthWindow, WatchingWindow, colour
 
 BLOCKS: dict[str, Any] = {"block_vx": (16, 64, 64), "halo_vx": (8, 16, 16), "apron_vx": (4, 8, 8)}
 VOXEL_NM = (30.0, 8.0, 8.0)
@@ -127,17 +127,12 @@ def test_the_image_is_mirrored_where_it_ends(tubes_memory: Memory) -> None:
 
 
 def test_what_lies_beyond_the_dataset_is_its_mirror_image() -> None:
-    class Watching(TruthWindow):
-        def predict(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-            lowest.append(int(images.min()))
-            return super().predict(images, masks)
-
-    lowest: list[int] = []
+    watching = WatchingWindow()
     image = np.where(tubes((16, 64, 64)) > 0, 200, 40).astype(np.uint8)
     memory = Memory(VOXEL_NM, {"render.image": image, "mask.mask": np.zeros_like(image)}, Box((0, 0, 0), image.shape))
-    memory.run(flood_stage.STAGE, flood_stage.FloodParams(**BLOCKS), Watching())
-    assert len(lowest) > 10
-    assert set(lowest) == {40}
+    memory.run(flood_stage.STAGE, flood_stage.FloodParams(**BLOCKS), watching)
+    assert len(watching.lowest) > 10
+    assert set(watching.lowest) == {40}
 
 
 @pytest.mark.parametrize("fill", ["none", "grow", "affinity", "mutex"])

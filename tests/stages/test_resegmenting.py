@@ -18,7 +18,7 @@ from connectome_db.stages import reconcile as reconcile_stage
 from connectome_db.stages import resegment as resegment_stage
 from connectome_db.stages import score as score_stage
 from tests.stages.memory import Memory
-from tests.stages.truth_network import TruthWindow, colour
+from tests.stages.truth_network import TruthWindow, WatchingWindow, colour
 
 VOXEL_NM = (30.0, 8.0, 8.0)
 SHAPE = (32, 62, 62)
@@ -285,14 +285,9 @@ def test_other_fragments_are_in_the_way_and_what_has_none_is_not(monkeypatch: py
 
 
 def test_what_lies_beyond_the_dataset_is_its_mirror_image() -> None:
-    class Watching(TruthWindow):
-        def predict(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-            lowest.append(int(images.min()))
-            return super().predict(images, masks)
-
-    lowest: list[int] = []
+    watching = WatchingWindow()
     memory = scored(neurites())
     memory.volumes["render.image"] += 40
-    judged(memory, Watching())
-    assert len(lowest) > 30
-    assert set(lowest) == {40}
+    judged(memory, watching)
+    assert len(watching.lowest) > 30
+    assert set(watching.lowest) == {40}

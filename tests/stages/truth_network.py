@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cc3d
 import numpy as np
@@ -84,3 +84,14 @@ class TruthWindow:
                 parts = cc3d.connected_components(image == image[centre], connectivity=6)
                 row[parts == parts[centre]] = 4
         return out
+
+
+@dataclass(frozen=True)
+class WatchingWindow(TruthWindow):
+    """One that keeps the lowest grey level of every window that it saw."""
+
+    lowest: list[int] = field(default_factory=list)
+
+    def predict(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        self.lowest.append(int(images.min()))
+        return super().predict(images, masks)
